@@ -1,0 +1,10 @@
+//! The Linux facilities that start_server needs and that no well-kept library wraps safely: signals taken by
+//! descriptor, processes with exactly the descriptors they were promised, and the way into the background.
+//! This is the only crate of the workspace with `unsafe` in it.
+
+pub mod accept_probe;
+pub mod background;
+pub mod listen_queue;
+pub mod process_tree;
+pub mod signal;
+pub mod spawn;
