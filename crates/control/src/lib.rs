@@ -15,8 +15,9 @@ pub use status::{Generation, Listener, Role, Status};
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u32 = 1;
 
-/// No message is longer, the line end included.
-pub const LONGEST_LINE: usize = 64 * 1024;
+/// No message is longer, the line end included. It is the status of a superdaemon with thousands of listeners that
+/// needs so much.
+pub const LONGEST_LINE: usize = 1024 * 1024;
 
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,3 +8,4 @@ pub mod listen_queue;
 pub mod process_tree;
 pub mod signal;
 pub mod spawn;
+pub mod unix_queue;

@@ -158,6 +158,14 @@ pub fn is_descendant(pid: i32, ancestor: i32) -> bool {
     false
 }
 
+/// The effective user of the process, see proc_pid_status(5); `None` if it is gone.
+pub fn user(pid: i32) -> Option<u32> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    // The owner of the directory is root for a process that has changed its user and executed nothing since.
+    let users = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    number(users.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1)?)
+}
+
 /// A variable of the environment with which the process was executed; `None` as well if that cannot be read, for lack
 /// of permission or because the process is a zombie or gone.
 ///
@@ -396,6 +404,13 @@ mod tests {
         assert!(proc_is_ours());
         assert_eq!(read(i32::MAX), None);
         assert_eq!(read(-1), None);
+    }
+
+    #[test]
+    fn the_user_is_the_effective_one() {
+        assert_eq!(user(own_pid()), Some(rustix::process::geteuid().as_raw()));
+        assert_eq!(user(1), Some(0));
+        assert_eq!(user(i32::MAX), None);
     }
 
     #[test]

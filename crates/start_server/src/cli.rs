@@ -1,0 +1,448 @@
+//! Reads the command line: words, then options, then the one typed value that says what to do.
+//! The program calls [`parse`] first of all. Nothing here prints or exits.
+
+mod options;
+mod usage_error;
+mod words;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ErrorKind};
+use clap::{CommandFactory, Parser};
+use sys::signal::Signal;
+
+use self::options::Options;
+pub use self::usage_error::UsageError;
+use crate::config::{
+    Command, Config, EnvironmentOptions, Program, ReadyRule, RestartVerb, StatusVerb, StopVerb, Target,
+};
+use crate::listen_spec::{ListenSpec, parse_paths, parse_ports};
+
+/// SOMAXCONN of today's kernels, which cap the backlog at `net.core.somaxconn` anyway.
+const DEFAULT_BACKLOG: u32 = 4096;
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Reads a command line, less its first word, the name of the superdaemon itself.
+///
+/// When several things are asked for at once, help comes first, then the version, then the verbs `--restart`, `--stop`
+/// and `--status`. A verb ignores the options that are not for it, and the program.
+///
+/// # Errors
+///
+/// The command line cannot be followed; the error says why, for people.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut table = Options::command();
+    let words = words::sort(args, &table)?;
+    let options = Options::try_parse_from(words.options).map_err(|error| value_error(&error))?;
+    if options.help {
+        return Ok(Command::Help(table.render_help().to_string()));
+    }
+    if options.version {
+        return Ok(Command::Version(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    if options.restart {
+        return restart(options).map(Command::Restart);
+    }
+    if options.stop {
+        return stop(options).map(Command::Stop);
+    }
+    if options.status {
+        return status(options).map(Command::Status);
+    }
+    run(options, words.program).map(|config| Command::Run(Box::new(config)))
+}
+
+fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
+    refuse_options_of_verbs(&options)?;
+    if options.daemonize && options.log_file.is_none() {
+        return Err(UsageError::new(
+            "Usage: --log-file option must be specified together with --daemonize\n\
+             In the background nobody would see the messages otherwise.",
+        ));
+    }
+    let mut program = program.into_iter();
+    let name = program.next().filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| UsageError::new("server program not specified"))?;
+    Ok(Config {
+        program: Program { name, arguments: program.collect() },
+        listeners: listeners(&options)?,
+        dir: options.dir,
+        interval: options.interval.unwrap_or(DEFAULT_INTERVAL),
+        signal_on_hup: options.signal_on_hup.unwrap_or(Signal::TERM),
+        signal_on_term: options.signal_on_term.unwrap_or(Signal::TERM),
+        backlog: options.backlog.filter(|backlog| *backlog > 0).unwrap_or(DEFAULT_BACKLOG),
+        pid_file: options.pid_file,
+        status_file: options.status_file,
+        log: options.log_file,
+        daemonize: options.daemonize,
+        overrides: EnvironmentOptions {
+            envdir: options.envdir,
+            enable_auto_restart: options.enable_auto_restart,
+            auto_restart_interval: options.auto_restart_interval,
+            kill_old_delay: options.kill_old_delay,
+        },
+        ready: options.ready.unwrap_or(ReadyRule::Alive),
+        ready_timeout: options.ready_timeout.unwrap_or(DEFAULT_READY_TIMEOUT),
+        max_attempts: options.max_attempts,
+        backoff_max: options.backoff_max,
+        drain_timeout: options.drain_timeout,
+        stop_timeout: options.stop_timeout,
+        max_old_generations: options.max_old_generations,
+        control_socket: options.control_socket,
+    })
+}
+
+/// A run that was meant to be a verb must not start a second superdaemon.
+fn refuse_options_of_verbs(options: &Options) -> Result<(), UsageError> {
+    let only_for = |name: &str, verbs: &str| Err(UsageError::new(format!("Option {name} goes with {verbs} only")));
+    match options {
+        Options { pid: Some(_), .. } => only_for("pid", "--restart, --stop or --status"),
+        Options { timeout: Some(_), .. } => only_for("timeout", "--restart or --stop"),
+        Options { until: Some(_), .. } => only_for("until", "--restart"),
+        Options { json: true, .. } => only_for("json", "--status"),
+        _ => Ok(()),
+    }
+}
+
+fn listeners(options: &Options) -> Result<Vec<ListenSpec>, UsageError> {
+    let ports = options.port.iter().map(|value| parse_ports(value));
+    let paths = options.path.iter().map(|value| parse_paths(value));
+    let mut listeners = Vec::new();
+    for specs in ports.chain(paths) {
+        listeners.extend(specs.map_err(|error| UsageError::new(error.to_string()))?);
+    }
+    let mut taken = BTreeSet::new();
+    match listeners.iter().filter_map(|spec| spec.descriptor).find(|descriptor| !taken.insert(*descriptor)) {
+        None => Ok(listeners),
+        Some(descriptor) => Err(UsageError::new(format!(
+            "descriptor {descriptor} is given to two ports (=FD), but it can only be one of them"
+        ))),
+    }
+}
+
+fn restart(options: Options) -> Result<RestartVerb, UsageError> {
+    let Options { pid_file, control_socket, pid, status_file, timeout, until, .. } = options;
+    let target = target(Target { pid_file, control_socket, pid }).ok_or_else(|| {
+        UsageError::new(
+            "--restart option requires --pid-file and --status-file to be set as well\n\
+             (--pid-file alone, --control-socket or --pid will do, unless the superdaemon is Server::Starter's own)",
+        )
+    })?;
+    Ok(RestartVerb { target, status_file, timeout, until: until.unwrap_or_default() })
+}
+
+fn stop(options: Options) -> Result<StopVerb, UsageError> {
+    let Options { pid_file, control_socket, pid, timeout, .. } = options;
+    let target = target(Target { pid_file, control_socket, pid }).ok_or_else(|| {
+        UsageError::new(
+            "--stop option requires --pid-file to be set as well\n\
+             (--control-socket or --pid will do, unless the superdaemon is Server::Starter's own)",
+        )
+    })?;
+    Ok(StopVerb { target, timeout })
+}
+
+fn status(options: Options) -> Result<StatusVerb, UsageError> {
+    let Options { pid_file, control_socket, pid, json, .. } = options;
+    let target = target(Target { pid_file, control_socket, pid }).ok_or_else(|| {
+        UsageError::new("--status option requires --pid-file, --control-socket or --pid to be set as well")
+    })?;
+    Ok(StatusVerb { target, json })
+}
+
+/// A target that can be found.
+fn target(target: Target) -> Option<Target> {
+    let Target { pid_file, control_socket, pid } = &target;
+    let is_given = pid_file.is_some() || control_socket.is_some() || pid.is_some();
+    is_given.then_some(target)
+}
+
+/// Says in the words of Getopt::Long what the table of options found wrong with a value.
+fn value_error(error: &clap::Error) -> UsageError {
+    // The table names an option as in its help: `--interval <SECONDS>`.
+    let shown = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    let name = shown.trim_start_matches('-').split(' ').next().unwrap_or_default();
+    let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
+    match (error.kind(), std::error::Error::source(error)) {
+        (ErrorKind::ValueValidation, Some(reason)) => {
+            UsageError::new(format!("Value \"{value}\" invalid for option {name} ({reason})"))
+        }
+        (ErrorKind::InvalidValue, _) if value.is_empty() => words::requires_argument(name),
+        _ => UsageError::new(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+    use crate::config::{LogTarget, Until};
+    use crate::listen_spec::ListenAddress;
+    use crate::span::SpanText;
+
+    fn read(line: &[&str]) -> Result<Command, UsageError> {
+        parse(line.iter().map(OsString::from))
+    }
+
+    fn config(line: &[&str]) -> Config {
+        match read(&[line, &["--", "prog"]].concat()) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{line:?} gave {other:?}"),
+        }
+    }
+
+    fn verb_target() -> Target {
+        Target { pid_file: Some("f".into()), control_socket: None, pid: None }
+    }
+
+    #[test]
+    fn defaults() {
+        assert_eq!(
+            config(&[]),
+            Config {
+                program: Program { name: "prog".into(), arguments: Vec::new() },
+                listeners: Vec::new(),
+                dir: None,
+                interval: Duration::from_secs(1),
+                signal_on_hup: Signal::TERM,
+                signal_on_term: Signal::TERM,
+                backlog: 4096,
+                pid_file: None,
+                status_file: None,
+                log: None,
+                daemonize: false,
+                overrides: EnvironmentOptions::default(),
+                ready: ReadyRule::Alive,
+                ready_timeout: Duration::from_secs(60),
+                max_attempts: None,
+                backoff_max: None,
+                drain_timeout: None,
+                stop_timeout: None,
+                max_old_generations: None,
+                control_socket: None,
+            }
+        );
+    }
+
+    #[test]
+    fn each_option_finds_its_place() {
+        let seconds = Duration::from_secs;
+        let span = |text| Some(SpanText::parse(text).unwrap());
+        type Change = fn(&mut Config);
+        let cases: &[(&[&str], Change)] = &[
+            (&["--dir=d"], |c| c.dir = Some("d".into())),
+            (&["--interval=0.2"], |c| c.interval = Duration::from_millis(200)),
+            (&["--interval=0"], |c| c.interval = Duration::ZERO),
+            (&["--interval=5", "--interval=2"], |c| c.interval = Duration::from_secs(2)),
+            (&["--signal-on-hup=QUIT"], |c| c.signal_on_hup = Signal::QUIT),
+            (&["--signal-on-TERM=sigquit"], |c| c.signal_on_term = Signal::QUIT),
+            (&["--signal-on-term=SigQuit"], |c| c.signal_on_term = Signal::QUIT),
+            (&["--signal-on-hup=3"], |c| c.signal_on_hup = Signal::QUIT),
+            (&["--signal-on-hup=usr1"], |c| c.signal_on_hup = Signal::USR1),
+            (&["--signal-on-hup=0", "--signal-on-term", ""], |_| ()),
+            (&["--backlog=100"], |c| c.backlog = 100),
+            (&["--backlog=0"], |_| ()),
+            (&["--pid-file=p"], |c| c.pid_file = Some("p".into())),
+            (&["--status-file=s"], |c| c.status_file = Some("s".into())),
+            (&["--status=s"], |c| c.status_file = Some("s".into())),
+            (&["--pid=p"], |c| c.pid_file = Some("p".into())),
+            (&["--log-file=l"], |c| c.log = Some(LogTarget::File("l".into()))),
+            (&["--log-file=| cat -n"], |c| c.log = Some(LogTarget::Command("cat -n".to_owned()))),
+            (&["--log-file= |a|b"], |c| c.log = Some(LogTarget::Command("a|b".to_owned()))),
+            (&["--control-socket=c"], |c| c.control_socket = Some("c".into())),
+            (&["--envdir=e"], |c| c.overrides.envdir = Some("e".into())),
+            (&["--enable-auto-restart"], |c| c.overrides.enable_auto_restart = true),
+            (&["--daemonize", "--log-file=l", "--daemonize"], |c| {
+                (c.daemonize, c.log) = (true, Some(LogTarget::File("l".into())));
+            }),
+            (&["--ready=alive"], |_| ()),
+            (&["--ready=notify"], |c| c.ready = ReadyRule::Notify),
+            (&["--ready=accept"], |c| c.ready = ReadyRule::Accept),
+            (&["--ready=exec:curl -f x"], |c| c.ready = ReadyRule::Exec("curl -f x".to_owned())),
+            (&["--ready-timeout=2m"], |c| c.ready_timeout = Duration::from_secs(120)),
+            (&["--max-attempts=3"], |c| c.max_attempts = NonZeroU32::new(3)),
+            (&["--backoff-max=30"], |c| c.backoff_max = Some(Duration::from_secs(30))),
+            (&["--drain-timeout=30"], |c| c.drain_timeout = Some(Duration::from_secs(30))),
+            (&["--stop-timeout=30"], |c| c.stop_timeout = Some(Duration::from_secs(30))),
+            (&["--max-old-generations=2"], |c| c.max_old_generations = NonZeroU32::new(2)),
+        ];
+        for (line, change) in cases {
+            let mut expected = config(&[]);
+            change(&mut expected);
+            assert_eq!(config(line), expected, "{line:?}");
+        }
+        let overrides = config(&["--kill-old-delay=5", "--auto-restart-interval=2m"]).overrides;
+        assert_eq!((overrides.kill_old_delay, overrides.auto_restart_interval), (span("5"), span("2m")));
+        assert_eq!(config(&["--interval=2"]).interval, seconds(2));
+    }
+
+    #[test]
+    fn ports_come_before_paths() {
+        let listeners = config(&["--path=/a,/b", "--port=80,u81", "--path=/c", "--port=[::1]:82=9"]).listeners;
+        let names: Vec<_> = listeners.iter().map(|spec| spec.name.display().to_string()).collect();
+        assert_eq!(names, ["80", "81", "[::1]:82", "/a", "/b", "/c"]);
+        assert_eq!(listeners[2].descriptor, Some(9));
+        assert!(matches!(listeners[1].address, ListenAddress::Udp(_)));
+    }
+
+    #[test]
+    fn the_program_is_left_alone() {
+        for (line, expected) in [
+            (&["--", "prog", "--port=80", "--", "-x"][..], &["prog", "--port=80", "--", "-x"][..]),
+            (&["--dir", "/", "prog", "--port=80", "--help"], &["prog", "--port=80", "--help"]),
+            (&["prog", "-h"], &["prog", "-h"]),
+            (&["--", "--help"], &["--help"]),
+        ] {
+            let Ok(Command::Run(config)) = read(line) else { panic!("{line:?} gave {:?}", read(line)) };
+            let Program { name, arguments } = config.program;
+            assert_eq!([vec![name], arguments].concat(), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn verbs() {
+        let target = verb_target;
+        let restart = |timeout, until, status_file| {
+            Command::Restart(RestartVerb { target: target(), status_file, timeout, until })
+        };
+        for (line, expected) in [
+            (&["--restart", "--pid-file=f", "--status-file=s"][..], restart(None, Until::Drained, Some("s".into()))),
+            (&["--restart", "--pid-file=f"], restart(None, Until::Drained, None)),
+            (&["--restart", "--pid-file=f", "--until=drained"], restart(None, Until::Drained, None)),
+            (
+                &["--restart", "--pid-file=f", "--until=commit", "--timeout=5"],
+                restart(Some(Duration::from_secs(5)), Until::Commit, None),
+            ),
+            (&["--restart", "--stop", "--status", "--pid-file=f"], restart(None, Until::Drained, None)),
+            (&["--stop", "--pid-file=f"], Command::Stop(StopVerb { target: target(), timeout: None })),
+            (
+                &["--stop", "--pid-file=f", "--timeout=1m", "--port=http", "--daemonize", "--json", "--", "prog"],
+                Command::Stop(StopVerb { target: target(), timeout: Some(Duration::from_secs(60)) }),
+            ),
+            (&["--stop", "--status", "--pid-file=f"], Command::Stop(StopVerb { target: target(), timeout: None })),
+            (&["--status", "--pid-file=f"], Command::Status(StatusVerb { target: target(), json: false })),
+            (&["--pid-file=f", "--status", "--json"], Command::Status(StatusVerb { target: target(), json: true })),
+            (
+                &["--status", "--pid=7"],
+                Command::Status(StatusVerb {
+                    target: Target { pid_file: None, control_socket: None, pid: Some(7) },
+                    json: false,
+                }),
+            ),
+            (
+                &["--stop", "--control-socket=c"],
+                Command::Stop(StopVerb {
+                    target: Target { pid_file: None, control_socket: Some("c".into()), pid: None },
+                    timeout: None,
+                }),
+            ),
+        ] {
+            assert_eq!(read(line), Ok(expected), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_come_first() {
+        for line in [&["--help"][..], &["-h"], &["--version", "--help"], &["--restart", "--he"], &["--help", "prog"]] {
+            let Ok(Command::Help(text)) = read(line) else { panic!("{line:?} gave {:?}", read(line)) };
+            for part in ["Usage: start_server [OPTIONS] -- PROGRAM", "Listeners:", "Verbs", "--signal-on-hup <SIGNAL>"]
+            {
+                assert!(text.contains(part), "{part:?} is not in {text}");
+            }
+            assert!(text.ends_with('\n') && text.lines().all(|line| line.chars().count() <= 120), "{text}");
+        }
+        let version = concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned();
+        for line in [&["--version"][..], &["-v"], &["--stop", "--ver"]] {
+            assert_eq!(read(line), Ok(Command::Version(version.clone())), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn every_option_explains_itself() {
+        for arg in Options::command().get_arguments() {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_verb = matches!(arg.get_id().as_str(), "restart" | "stop" | "status" | "help" | "version");
+            assert!(is_verb || help.contains("[default: "), "{}: {help}", arg.get_id());
+        }
+    }
+
+    #[test]
+    fn errors() {
+        let cases: &[(&[&str], &str)] = &[
+            (&[], "server program not specified\nTry start_server --help"),
+            (&["--port=80", "--"], "server program not specified\n"),
+            (&["--", ""], "server program not specified\n"),
+            (&["--bogus", "prog"], "Unknown option: bogus\nTry start_server --help"),
+            (&["--prot=80", "prog"], "Unknown option: prot\nDid you mean --port?\nTry start_server --help"),
+            (&["--p=80", "prog"], "Option p is ambiguous (path, pid-file, port)\n"),
+            (&["--port=", "prog"], "Option port requires an argument\n"),
+            (&["--pid-file", "", "prog"], "Option pid-file requires an argument\n"),
+            (&["--enable-auto-restart=1"], "Option enable-auto-restart does not take an argument\n"),
+            (&["--interval=abc", "prog"], "Value \"abc\" invalid for option interval (number of seconds expected, or"),
+            (&["--interval=-1", "prog"], "Value \"-1\" invalid for option interval (a duration cannot be negative;"),
+            (&["--interval", "--", "prog"], "Value \"--\" invalid for option interval (number"),
+            (&["--help", "--interval=abc"], "Value \"abc\" invalid for option interval ("),
+            (&["--kill-old-delay=soon", "prog"], "Value \"soon\" invalid for option kill-old-delay (number"),
+            (
+                &["--backlog=-1", "prog"],
+                "Value \"-1\" invalid for option backlog (number from 0 to 2147483647 expected",
+            ),
+            (&["--backlog=2147483648"], "Value \"2147483648\" invalid for option backlog (number from"),
+            (&["--signal-on-hup=NOSUCH", "prog"], "Value \"NOSUCH\" invalid for option signal-on-hup ("),
+            (&["--ready=maybe", "prog"], "Value \"maybe\" invalid for option ready (alive, notify, accept or exec:"),
+            (&["--ready=exec: ", "prog"], "Value \"exec: \" invalid for option ready (alive"),
+            (&["--ready-timeout=0", "prog"], "Value \"0\" invalid for option ready-timeout (time above 0 expected"),
+            (&["--max-attempts=0", "prog"], "Value \"0\" invalid for option max-attempts (whole number above 0"),
+            (&["--log-file=|", "prog"], "Value \"|\" invalid for option log-file (command expected after the |"),
+            (&["--until=now", "--restart"], "Value \"now\" invalid for option until (drained or commit expected"),
+            (&["--pid=0", "--stop"], "Value \"0\" invalid for option pid (process id above 0 expected"),
+            (&["--port=http", "prog"], "invalid ``port'' value:http: expected PORT, "),
+            (&["--port=99999", "prog"], "invalid ``port'' value:99999: expected a port from 0 to 65535\n"),
+            (&["--path=a,", "prog"], "invalid ``path'' value:: expected the path"),
+            (&["--port=80=7", "--port=81=7", "prog"], "descriptor 7 is given to two ports (=FD), but"),
+            (&["--daemonize", "prog"], "Usage: --log-file option must be specified together with --daemonize\n"),
+            (&["--json", "prog"], "Option json goes with --status only\n"),
+            (&["--timeout=5", "prog"], "Option timeout goes with --restart or --stop only\n"),
+            (&["--until=commit", "prog"], "Option until goes with --restart only\n"),
+            (&["--pid=5", "prog"], "Option pid goes with --restart, --stop or --status only\n"),
+            (&["--restart"], "--restart option requires --pid-file and --status-file to be set as well\n"),
+            (&["--restart", "--status-file=s"], "--restart option requires --pid-file and --status-file to be"),
+            (&["--stop"], "--stop option requires --pid-file to be set as well\n"),
+            (&["--status"], "--status option requires --pid-file, --control-socket or --pid to be set as well\n"),
+        ];
+        for (line, expected) in cases {
+            let error = read(line).expect_err(expected);
+            assert!(error.to_string().starts_with(expected), "{line:?} gave {error}");
+            assert!(error.to_string().ends_with("\nTry start_server --help"), "{line:?} gave {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_text() {
+        let odd = |prefix: &str| OsString::from_vec([prefix.as_bytes(), b"x\xff"].concat());
+        let line = ["--dir=", "--envdir=", "--path=", "--pid-file=", "--log-file=", "pro", "arg"].map(odd);
+        let Ok(Command::Run(config)) = parse(line.into_iter()) else { panic!("refused") };
+        assert_eq!(config.dir, Some(odd("").into()));
+        assert_eq!(config.overrides.envdir, Some(odd("").into()));
+        assert_eq!(config.listeners[0].name, odd(""));
+        assert_eq!(config.pid_file, Some(odd("").into()));
+        assert_eq!(config.log, Some(LogTarget::File(odd("").into())));
+        assert_eq!(config.program, Program { name: odd("pro"), arguments: vec![odd("arg")] });
+
+        for (word, expected) in [
+            ("--interval=", "Value \"x\u{fffd}\" invalid for option interval (valid UTF-8 expected)"),
+            ("--signal-on-hup=", "Value \"x\u{fffd}\" invalid for option signal-on-hup (valid UTF-8 expected)"),
+            ("--log-file=|", "Value \"|x\u{fffd}\" invalid for option log-file (valid UTF-8 expected in a command)"),
+            ("--port=", "invalid ``port'' value:x\u{fffd}: it is not valid UTF-8"),
+            ("--", "Unknown option: x\u{fffd}"),
+        ] {
+            let error = parse([odd(word), "prog".into()].into_iter()).expect_err(expected);
+            assert!(error.to_string().starts_with(expected), "{word:?} gave {error}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The one table of options: names, values, defaults and help.
+//! The words of the command line are brought into its form first; the command is made from what it yields.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use sys::signal::{Signal, UnknownSignal};
+
+use crate::config::{LogTarget, ReadyRule, Until};
+use crate::span::{SpanError, SpanText, parse_span};
+
+const LISTENERS: &str = "Listeners";
+const PROGRAM: &str = "Program";
+const RESTART: &str = "Restart";
+const READINESS: &str = "Readiness";
+const FAILURE: &str = "Failure and deadlines";
+const FILES: &str = "Files and logs";
+const VERBS: &str = "Verbs, which address a running superdaemon";
+
+const ABOUT: &str = "\
+Runs a server program on sockets that it keeps open, and replaces the program on SIGHUP without losing a connection.
+
+SECONDS are whole (5) or not (0.2), or have units (500ms, 2m, 1h 30m).
+SIGNAL is a name in any case, with or without SIG, or a number.";
+
+/// The options as they were typed, each checked by itself but not yet against the others.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "start_server",
+    about = ABOUT,
+    override_usage = "start_server [OPTIONS] -- PROGRAM [ARGUMENT]...\n       \
+                      start_server --restart|--stop|--status --pid-file=FILE [OPTIONS]",
+    no_binary_name = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    args_override_self = true,
+    next_line_help = true
+)]
+pub(super) struct Options {
+    /// TCP port, or UDP with u before the number, at descriptor FD if given; repeatable [default: none]
+    #[arg(long, help_heading = LISTENERS, value_name = "[HOST:][u]PORT[=FD][,...]")]
+    pub(super) port: Vec<OsString>,
+
+    /// Unix socket to listen on; repeatable [default: none]
+    #[arg(long, help_heading = LISTENERS, value_name = "PATH[,...]")]
+    pub(super) path: Vec<OsString>,
+
+    /// Connections that may wait to be accepted on each listener [default: 4096]
+    #[arg(long, help_heading = LISTENERS, value_name = "NUMBER", value_parser = text(backlog))]
+    pub(super) backlog: Option<u32>,
+
+    /// Directory to start the program in [default: that of start_server]
+    #[arg(long, help_heading = PROGRAM, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+
+    /// Directory of files that each set a variable of the program, read again at every restart [default: $ENVDIR]
+    #[arg(long, help_heading = PROGRAM, value_name = "DIR")]
+    pub(super) envdir: Option<PathBuf>,
+
+    /// Signal that tells the old generation to stop after a restart [default: TERM]
+    #[arg(long, help_heading = PROGRAM, value_name = "SIGNAL", value_parser = text(signal))]
+    pub(super) signal_on_hup: Option<Signal>,
+
+    /// Signal that tells all workers to stop when start_server gets TERM [default: TERM]
+    #[arg(long, help_heading = PROGRAM, value_name = "SIGNAL", value_parser = text(signal))]
+    pub(super) signal_on_term: Option<Signal>,
+
+    /// Time that a new worker must live to count as started, and pause between attempts [default: 1]
+    #[arg(long, help_heading = RESTART, value_name = "SECONDS", value_parser = text(parse_span))]
+    pub(super) interval: Option<Duration>,
+
+    /// Time that the old and the new generation serve together [default: 0, or 5 with --enable-auto-restart]
+    #[arg(long, help_heading = RESTART, value_name = "SECONDS", value_parser = text(SpanText::parse))]
+    pub(super) kill_old_delay: Option<SpanText>,
+
+    /// Restart the program from time to time [default: off]
+    #[arg(long, help_heading = RESTART)]
+    pub(super) enable_auto_restart: bool,
+
+    /// Time between such restarts [default: 360]
+    #[arg(long, help_heading = RESTART, value_name = "SECONDS", value_parser = text(SpanText::parse))]
+    pub(super) auto_restart_interval: Option<SpanText>,
+
+    /// Old generations that may drain at the same time [default: no limit]
+    #[arg(long, help_heading = RESTART, value_name = "NUMBER", value_parser = text(count))]
+    pub(super) max_old_generations: Option<NonZeroU32>,
+
+    /// Proof that a new generation serves: alive (it outlives the interval), notify (it says so to
+    /// $NOTIFY_SOCKET), accept (it is seen to wait for connections) or exec:COMMAND (COMMAND
+    /// succeeds) [default: alive]
+    #[arg(long, help_heading = READINESS, value_name = "RULE", value_parser = text(ready_rule), verbatim_doc_comment)]
+    pub(super) ready: Option<ReadyRule>,
+
+    /// Time after which a generation without that proof has failed, unless it is alive [default: 60]
+    #[arg(long, help_heading = READINESS, value_name = "SECONDS", value_parser = text(deadline))]
+    pub(super) ready_timeout: Option<Duration>,
+
+    /// Attempts after which a restart is given up and the old generation stays [default: no limit]
+    #[arg(long, help_heading = FAILURE, value_name = "NUMBER", value_parser = text(count))]
+    pub(super) max_attempts: Option<NonZeroU32>,
+
+    /// Let the pause between attempts grow up to this time [default: the pause stays the interval]
+    #[arg(long, help_heading = FAILURE, value_name = "SECONDS", value_parser = text(deadline))]
+    pub(super) backoff_max: Option<Duration>,
+
+    /// Time after which an old generation that still drains is killed [default: no limit]
+    #[arg(long, help_heading = FAILURE, value_name = "SECONDS", value_parser = text(deadline))]
+    pub(super) drain_timeout: Option<Duration>,
+
+    /// Time after which workers that do not end with start_server are killed [default: no limit]
+    #[arg(long, help_heading = FAILURE, value_name = "SECONDS", value_parser = text(deadline))]
+    pub(super) stop_timeout: Option<Duration>,
+
+    /// File for the process id of start_server; verbs find it by this [default: none]
+    #[arg(long, help_heading = FILES, value_name = "FILE")]
+    pub(super) pid_file: Option<PathBuf>,
+
+    /// File for the generations that are alive, one GENERATION:PID a line [default: none]
+    #[arg(long, help_heading = FILES, value_name = "FILE")]
+    pub(super) status_file: Option<PathBuf>,
+
+    /// File that standard output and standard error are appended to, or command that reads them [default: none]
+    #[arg(long, help_heading = FILES, value_name = "FILE or \"| COMMAND\"", value_parser = log_target())]
+    pub(super) log_file: Option<LogTarget>,
+
+    /// Go to the background once the listeners are bound; needs --log-file [default: off]
+    #[arg(long, help_heading = FILES)]
+    pub(super) daemonize: bool,
+
+    /// Socket that verbs are answered on; verbs find it by this [default: one derived from the process id]
+    #[arg(long, help_heading = FILES, value_name = "PATH")]
+    pub(super) control_socket: Option<PathBuf>,
+
+    /// Replace the running generation and wait until that is done
+    #[arg(long, help_heading = VERBS)]
+    pub(super) restart: bool,
+
+    /// Stop start_server and its workers and wait until they are gone
+    #[arg(long, help_heading = VERBS)]
+    pub(super) stop: bool,
+
+    /// Print what start_server is doing
+    #[arg(long, help_heading = VERBS)]
+    pub(super) status: bool,
+
+    /// Process id of the start_server that is addressed [default: from --pid-file]
+    #[arg(long, help_heading = VERBS, value_name = "PID", value_parser = text(process_id))]
+    pub(super) pid: Option<i32>,
+
+    /// With --restart and --stop: time to wait for the outcome [default: no limit]
+    #[arg(long, help_heading = VERBS, value_name = "SECONDS", value_parser = text(deadline))]
+    pub(super) timeout: Option<Duration>,
+
+    /// With --restart: wait for drained (old generations gone) or commit (told to go) [default: drained]
+    #[arg(long, help_heading = VERBS, value_name = "MOMENT", value_parser = text(until))]
+    pub(super) until: Option<Until>,
+
+    /// With --status: print JSON [default: off]
+    #[arg(long, help_heading = VERBS)]
+    pub(super) json: bool,
+
+    /// Print this help
+    #[arg(long)]
+    pub(super) help: bool,
+
+    /// Print the version
+    #[arg(long)]
+    pub(super) version: bool,
+}
+
+type Reason = Box<dyn Error + Send + Sync>;
+
+/// A value that has to be text before it can be anything else.
+fn text<T, E>(parse: fn(&str) -> Result<T, E>) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Into<Reason> + 'static,
+{
+    OsStringValueParser::new().try_map(move |value| match value.to_str() {
+        Some(text) => parse(text).map_err(Into::into),
+        None => Err(Reason::from("valid UTF-8 expected")),
+    })
+}
+
+/// `| COMMAND`, or a file, whose name need not be text.
+fn log_target() -> impl TypedValueParser<Value = LogTarget> {
+    OsStringValueParser::new().try_map(|value| {
+        if !value.to_string_lossy().trim_ascii_start().starts_with('|') {
+            return if value.is_empty() { Err("file name expected") } else { Ok(LogTarget::File(value.into())) };
+        }
+        let command = value.to_str().ok_or("valid UTF-8 expected in a command")?;
+        match command.trim_ascii_start().strip_prefix('|').unwrap_or(command).trim_ascii() {
+            "" => Err("command expected after the |"),
+            command => Ok(LogTarget::Command(command.to_owned())),
+        }
+    })
+}
+
+fn backlog(text: &str) -> Result<u32, String> {
+    // listen(2) takes an int.
+    let limit = u32::MAX >> 1;
+    match text.parse() {
+        Ok(number) if number <= limit => Ok(number),
+        _ => Err(format!("number from 0 to {limit} expected")),
+    }
+}
+
+fn count(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.parse().map_err(|_| "whole number above 0 expected; leave the option out for no limit")
+}
+
+fn process_id(text: &str) -> Result<i32, &'static str> {
+    text.parse().ok().filter(|pid| *pid > 0).ok_or("process id above 0 expected")
+}
+
+/// A time limit. Zero is refused, because to some it means "at once" and to others "no limit".
+fn deadline(text: &str) -> Result<Duration, Reason> {
+    match parse_span(text) {
+        Ok(Duration::ZERO) => Err("time above 0 expected; leave the option out for the default".into()),
+        other => other.map_err(SpanError::into),
+    }
+}
+
+/// What is false in Perl is the default.
+fn signal(text: &str) -> Result<Signal, UnknownSignal> {
+    match text {
+        "" | "0" => Ok(Signal::TERM),
+        text => Signal::parse(text),
+    }
+}
+
+fn ready_rule(text: &str) -> Result<ReadyRule, &'static str> {
+    match text {
+        "alive" => Ok(ReadyRule::Alive),
+        "notify" => Ok(ReadyRule::Notify),
+        "accept" => Ok(ReadyRule::Accept),
+        text => match text.strip_prefix("exec:").map(str::trim_ascii) {
+            Some(command) if !command.is_empty() => Ok(ReadyRule::Exec(command.to_owned())),
+            _ => Err("alive, notify, accept or exec:COMMAND expected"),
+        },
+    }
+}
+
+fn until(text: &str) -> Result<Until, &'static str> {
+    match text {
+        "drained" => Ok(Until::Drained),
+        "commit" => Ok(Until::Commit),
+        _ => Err("drained or commit expected"),
+    }
+}

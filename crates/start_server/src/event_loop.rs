@@ -1,0 +1,547 @@
+//! The loop: waits for whatever comes next and tells the supervisor. It knows how to spawn, to signal, to write a
+//! file; whether to is never decided here.
+
+mod actions;
+mod status;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use control::Request;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait};
+use rustix::time::{ClockId, clock_gettime};
+use supervisor::event::Until;
+use supervisor::policy::Readiness;
+use supervisor::report::ReadyBy;
+use supervisor::{
+    AutoRestart, Event, ExitStatus, GenerationNumber, Instant, Pid, Policy, RequestId, Requester, Settings,
+    StopRequester, Supervisor,
+};
+use sys::background::Voice;
+use sys::signal::{Signal, SignalFd};
+use sys::spawn::{ExecReport, ExecState, Stage};
+
+use crate::config::{Config, LogTarget, ReadyRule};
+use crate::control_socket::{ControlSocket, End};
+use crate::envdir_watch::EnvdirWatch;
+use crate::environment::Environment;
+use crate::errno::reason;
+use crate::listeners::Listeners;
+use crate::log_command::LogCommand;
+use crate::log_excerpt::LogExcerpt;
+use crate::log_output::LogOutput;
+use crate::messages::Words;
+use crate::orphans::Orphan;
+use crate::pid_file::PidFile;
+use crate::proving::{Looking, Proving};
+use crate::readiness::check::Check;
+use crate::readiness::notify::{Message, NotifySocket};
+use crate::status_file::StatusFile;
+use crate::worker::Recipe;
+
+/// Everything that was set up before the loop, and is there to be cleaned up after it.
+#[derive(Debug)]
+pub struct Parts {
+    pub config: Config,
+    pub signals: SignalFd,
+    pub environment: Environment,
+    pub listeners: Listeners,
+    pub recipe: Recipe,
+    pub log: LogOutput,
+    pub log_command: Option<LogCommand>,
+    pub pid_file: Option<PidFile>,
+    pub status_file: Option<StatusFile>,
+    pub control: Option<ControlSocket>,
+}
+
+/// The superdaemon while it runs.
+#[derive(Debug)]
+pub struct EventLoop {
+    parts: Parts,
+    words: Words,
+    supervisor: Supervisor,
+    settings: Settings,
+    envdir_watch: Option<EnvdirWatch>,
+    /// Workers that have not said yet whether they run the program.
+    newborns: Vec<Newborn>,
+    /// Workers of a superdaemon that was killed, until they are replaced.
+    orphans: Vec<Orphan>,
+    /// What is known of each generation besides what the supervisor needs.
+    notes: BTreeMap<GenerationNumber, Notes>,
+    proving: Proving,
+    /// What the generation that was spawned last has written, where there is a log file.
+    excerpt: Option<LogExcerpt>,
+    tally: Tally,
+    /// Who waits for the first worker in a launcher.
+    voice: Option<Voice>,
+    /// What was reported last, for the launcher in case of failure.
+    last_words: Vec<String>,
+    /// Set when the supervisor has said that it is over: whether as asked.
+    over: Option<bool>,
+}
+
+/// A process that may not run the program yet.
+#[derive(Debug)]
+struct Newborn {
+    generation: GenerationNumber,
+    pid: Pid,
+    report: ExecReport,
+}
+
+/// What is known of a generation.
+#[derive(Debug, Default)]
+struct Notes {
+    worker: Option<Pid>,
+    notify: Option<NotifySocket>,
+    ready_by: Option<ReadyBy>,
+    /// What it last said of itself.
+    says: Option<String>,
+}
+
+/// What has happened so far.
+#[derive(Debug)]
+struct Tally {
+    since: Instant,
+    restarts: u64,
+    failures: u64,
+    last_failure: Option<(String, Instant)>,
+}
+
+/// What a descriptor in the poll set means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Log,
+    Envdir,
+    Newborn,
+    Orphan(i32),
+    Notify(GenerationNumber),
+    Control(End),
+}
+
+impl EventLoop {
+    /// A superdaemon that is set up and has not spawned anything.
+    pub fn new(mut parts: Parts, voice: Option<Voice>) -> Self {
+        let orphans = parts.listeners.take_orphans();
+        let settings = settings(&parts.environment).0;
+        let supervisor = Supervisor::new(policy(&parts.config), settings.clone());
+        let words = Words {
+            program: parts.config.program.name.to_string_lossy().into_owned(),
+            dir: parts.config.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
+            signal_on_hup: parts.config.signal_on_hup,
+            signal_on_term: parts.config.signal_on_term,
+        };
+        let envdir_watch = parts.environment.envdir().map(EnvdirWatch::new);
+        Self {
+            parts,
+            words,
+            supervisor,
+            settings,
+            envdir_watch,
+            newborns: Vec::new(),
+            orphans,
+            notes: BTreeMap::new(),
+            proving: Proving::Nothing,
+            excerpt: None,
+            tally: Tally { since: now(), restarts: 0, failures: 0, last_failure: None },
+            voice,
+            last_words: Vec::new(),
+            over: None,
+        }
+    }
+
+    /// Runs until everything has ended. Returns whether it ended as asked, and what is to be cleaned up.
+    pub fn run(mut self) -> (bool, Parts) {
+        // A signal that came during the set-up is heard before anything is spawned.
+        self.read_signals();
+        if self.over.is_none() {
+            let orphans = self.orphans.iter().map(|orphan| (GenerationNumber(orphan.generation), Pid(orphan.pid)));
+            for (generation, pid) in orphans.collect::<Vec<_>>() {
+                self.feed(Event::Adopted { generation, pid });
+            }
+            self.feed(Event::Start);
+        }
+        loop {
+            match self.over {
+                Some(as_asked) => return (as_asked, self.end()),
+                None => self.turn(),
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen, and deals with it.
+    ///
+    /// The order matters: what a new process reported comes before its death, a death before the requests and the
+    /// deadlines that would otherwise take the dead for living.
+    fn turn(&mut self) {
+        let ready = self.wait();
+        if ready.contains(&Source::Newborn) {
+            self.read_newborns();
+        }
+        for source in &ready {
+            if let Source::Notify(generation) = source {
+                self.read_notifications(*generation);
+            }
+        }
+        for source in &ready {
+            if let Source::Orphan(pid) = source {
+                self.orphan_ended(Pid(*pid));
+            }
+        }
+        if ready.contains(&Source::Signals) {
+            self.read_signals();
+        }
+        if ready.contains(&Source::Envdir) {
+            self.reload_environment();
+        }
+        for source in &ready {
+            if let Source::Control(end) = source {
+                self.serve_client(*end);
+            }
+        }
+        if ready.contains(&Source::Log) {
+            self.parts.log.flush();
+        }
+        self.meet_deadlines();
+    }
+
+    fn wait(&mut self) -> Vec<Source> {
+        let timeout = self.next_deadline().map(|deadline| deadline.since(now()));
+        let parts = &self.parts;
+        let mut descriptors: Vec<(Source, BorrowedFd, PollFlags)> =
+            vec![(Source::Signals, parts.signals.as_fd(), PollFlags::IN)];
+        descriptors.extend(self.newborns.iter().map(|it| (Source::Newborn, it.report.as_fd(), PollFlags::IN)));
+        descriptors.extend(self.orphans.iter().map(|it| (Source::Orphan(it.pid), it.as_fd(), PollFlags::IN)));
+        descriptors.extend(self.notes.iter().filter_map(|(generation, notes)| {
+            Some((Source::Notify(*generation), notes.notify.as_ref()?.as_fd(), PollFlags::IN))
+        }));
+        descriptors.extend(parts.log.pending().map(|fd| (Source::Log, fd, PollFlags::OUT)));
+        let envdir = self.envdir_watch.as_ref().and_then(EnvdirWatch::as_fd);
+        descriptors.extend(envdir.map(|fd| (Source::Envdir, fd, PollFlags::IN)));
+        let control = parts.control.iter().flat_map(ControlSocket::descriptors);
+        descriptors.extend(control.map(|(end, fd, wishes)| (Source::Control(end), fd, wishes)));
+        let mut set: Vec<PollFd> =
+            descriptors.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        match poll(&mut set, timeout.map(timespec).as_ref()) {
+            Ok(_) => {
+                let ready = set.iter().map(|entry| !entry.revents().is_empty());
+                descriptors.iter().zip(ready).filter(|(_, ready)| *ready).map(|((source, ..), _)| *source).collect()
+            }
+            // Signals are blocked, but a tracer, or a stop and a continue, interrupt all the same. When the kernel
+            // lacks memory for a moment, the next turn comes soon enough.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.proving.next_deadline(),
+            self.parts.log_command.as_ref().and_then(LogCommand::restart_due),
+            self.parts.control.as_ref().and_then(ControlSocket::next_deadline),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn meet_deadlines(&mut self) {
+        let now = now();
+        if let Some(log_command) = &mut self.parts.log_command
+            && let Some(line) = log_command.restart_if_due(now)
+        {
+            self.parts.log.line(&line);
+        }
+        if let Some(control) = &mut self.parts.control {
+            control.expire(now);
+        }
+        let step = self.proving.step(now);
+        if let Some(line) = step.line {
+            self.tell(&line);
+        }
+        if let Some(event) = step.event {
+            self.feed(event);
+        }
+        if self.supervisor.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.feed(Event::Tick);
+        }
+    }
+
+    fn read_signals(&mut self) {
+        let mut received = Vec::new();
+        loop {
+            match self.parts.signals.next() {
+                Ok(Some(signal)) => received.push(signal.signal),
+                Ok(None) => break,
+                Err(error) => {
+                    self.parts.log.line(&format!("failed to read a signal: {error}"));
+                    break;
+                }
+            }
+        }
+        if received.contains(&Signal::CHLD) {
+            self.reap();
+        }
+        for signal in received {
+            match signal {
+                Signal::HUP => {
+                    self.reload_environment();
+                    self.feed(Event::Restart(Requester::Signal));
+                }
+                Signal::TERM => self.feed(Event::Stop(StopRequester::Terminate)),
+                Signal::INT => self.feed(Event::Stop(StopRequester::Interrupt)),
+                Signal::QUIT => self.feed(Event::Kill),
+                Signal::USR1 => self.reopen_log(),
+                // CHLD was seen to. ALRM, WINCH, CONT and the like have no meaning, USR2 none yet; and a superdaemon
+                // is not to be stopped by TSTP, TTIN or TTOU, or ended by any other.
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes note of every child that has ended. One at a time: the supervisor must not signal a process that was
+    /// reaped without its knowledge.
+    fn reap(&mut self) {
+        loop {
+            let (pid, status) = match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => (Pid(pid.as_raw_nonzero().get()), ExitStatus(status.as_raw())),
+                Ok(None) | Err(Errno::CHILD) => return,
+                Err(Errno::INTR) => continue,
+                Err(error) => {
+                    let error = io::Error::from(error);
+                    self.parts.log.line(&format!("failed to learn which children ended: {error}"));
+                    return;
+                }
+            };
+            self.ended(pid, status);
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, status: ExitStatus) {
+        let now = now();
+        if let Some(log_command) = &mut self.parts.log_command
+            && log_command.pid() == Some(pid.0)
+        {
+            let line = log_command.died(status, now);
+            self.parts.log.line(&line);
+            return;
+        }
+        if self.proving.is_check(pid.0) {
+            if let Some(event) = self.proving.check_ended(status, now) {
+                self.feed(event);
+            }
+            return;
+        }
+        // What it said before it died counts first.
+        self.read_newborns();
+        self.newborns.retain(|newborn| newborn.pid != pid);
+        if let Some(generation) = self.generation_of(pid) {
+            self.read_notifications(generation);
+        }
+        self.reload_environment();
+        self.feed(Event::Exited { pid, status });
+    }
+
+    fn orphan_ended(&mut self, pid: Pid) {
+        self.orphans.retain(|orphan| orphan.pid != pid.0);
+        self.feed(Event::Exited { pid, status: ExitStatus::UNKNOWN });
+    }
+
+    fn generation_of(&self, pid: Pid) -> Option<GenerationNumber> {
+        self.notes.iter().find(|(_, notes)| notes.worker == Some(pid)).map(|(generation, _)| *generation)
+    }
+
+    fn read_newborns(&mut self) {
+        let mut events = Vec::new();
+        self.newborns.retain(|newborn| match newborn.report.read() {
+            Ok(ExecState::Pending) => true,
+            Ok(ExecState::Failed { stage, errno }) => {
+                let stage = actions::spawn_stage(stage);
+                events.push(Event::ExecFailed { generation: newborn.generation, stage, errno });
+                false
+            }
+            // After an error nothing will be learned any more: its life or its death shall tell.
+            Ok(ExecState::Executed) | Err(_) => {
+                events.push(Event::Executed(newborn.generation));
+                false
+            }
+        });
+        for event in events {
+            if matches!(event, Event::Executed(_))
+                && let Some(voice) = self.voice.take()
+            {
+                voice.started();
+            }
+            self.feed(event);
+        }
+    }
+
+    fn read_notifications(&mut self, generation: GenerationNumber) {
+        let Some(notes) = self.notes.get_mut(&generation) else { return };
+        let (Some(notify), Some(Pid(worker))) = (&notes.notify, notes.worker) else { return };
+        for message in notify.read(worker) {
+            match message {
+                Message::Ready => self.feed(Event::Ready { generation, by: ReadyBy::Notify }),
+                Message::Extend(by) => self.feed(Event::ExtendReadiness { generation, by }),
+                Message::Status(text) => self.note(generation, text),
+                Message::Stopping => self.note(generation, "it is stopping".to_owned()),
+                Message::Errno(errno) => {
+                    let text = format!("it reports an error: {}", reason(errno));
+                    self.tell(&format!("generation {generation}: {text}"));
+                    self.note(generation, text);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, generation: GenerationNumber, text: String) {
+        if let Some(notes) = self.notes.get_mut(&generation) {
+            notes.says = Some(text);
+        }
+    }
+
+    fn serve_client(&mut self, end: End) {
+        // A client may have sent two lines at once: its request, and that it gives up.
+        while let Some((id, request)) = self.parts.control.as_mut().and_then(|control| control.serve(end, now())) {
+            self.heed_request(id, request);
+        }
+    }
+
+    fn heed_request(&mut self, id: RequestId, request: Request) {
+        match request {
+            Request::Restart { until } => {
+                let until = match until {
+                    control::Until::Commit => Until::Commit,
+                    control::Until::Drained => Until::Drained,
+                };
+                self.reload_environment();
+                self.feed(Event::Restart(Requester::Client { request: id, until }));
+            }
+            Request::Stop => self.feed(Event::Stop(StopRequester::Client(id))),
+            Request::GiveUp => self.feed(Event::GiveUp(id)),
+            Request::Status => self.answer_status(id),
+        }
+    }
+
+    fn answer_status(&mut self, id: RequestId) {
+        let status = control::Reply::Status(Box::new(self.status()));
+        if let Some(control) = &mut self.parts.control {
+            control.answer(id, &status, now());
+        }
+    }
+
+    fn reload_environment(&mut self) {
+        if self.parts.environment.envdir().is_none() {
+            return;
+        }
+        if let Some(watch) = &mut self.envdir_watch {
+            watch.renew();
+        }
+        for warning in self.parts.environment.reload() {
+            self.parts.log.line(&warning);
+        }
+        let (settings, warnings) = settings(&self.parts.environment);
+        if settings != self.settings {
+            for warning in warnings {
+                self.parts.log.line(&warning);
+            }
+            self.settings = settings.clone();
+            self.feed(Event::Settings(settings));
+        }
+    }
+
+    /// Tells the supervisor what happened and does what it says, until nothing more follows from it.
+    fn feed(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.supervisor.handle(now(), event) {
+                events.extend(self.carry_out(action));
+            }
+        }
+        self.forget_the_gone();
+        self.seek_proof();
+    }
+
+    fn forget_the_gone(&mut self) {
+        if self.notes.is_empty() {
+            return;
+        }
+        let living: Vec<_> = self.supervisor.generations().iter().map(|state| state.number).collect();
+        self.notes.retain(|generation, _| living.contains(generation));
+    }
+
+    /// Begins to look for a proof when one is wanted, and ends with the want.
+    fn seek_proof(&mut self) {
+        let wanted = self.supervisor.awaiting_proof();
+        if wanted.map(|worker| worker.generation) == self.proving.generation() {
+            return;
+        }
+        self.proving = Proving::Nothing;
+        let Some(worker) = wanted else { return };
+        let now = now();
+        let begun = match &self.parts.config.ready {
+            ReadyRule::Alive | ReadyRule::Notify => return,
+            ReadyRule::Accept => {
+                let listeners = self.parts.listeners.descriptors().map(|(fd, _)| fd);
+                Looking::new(worker, listeners, now, self.parts.config.interval).map(Proving::Looking)
+            }
+            ReadyRule::Exec(command) => {
+                let pid = ("SERVER_STARTER_PID", worker.pid.to_string().into());
+                let variable = self.parts.listeners.variable();
+                let environment = self.parts.environment.for_worker(&variable, worker.generation.0, &[pid]);
+                let directory = self.parts.recipe.directory();
+                Check::new(worker, command, environment, directory, now).map(Proving::Checking)
+            }
+        };
+        match begun {
+            Ok(proving) => self.proving = proving,
+            Err(error) => {
+                self.tell(&format!("generation {} cannot be examined: {error}", worker.generation));
+                self.feed(Event::ReadinessUnknown(worker.generation));
+            }
+        }
+    }
+
+    fn end(mut self) -> Parts {
+        if let Some(voice) = self.voice.take() {
+            voice.failed(&self.last_words.join("\n"));
+        }
+        self.parts
+    }
+}
+
+/// The time since the machine was started, not counting sleep: clock_gettime(2), CLOCK_MONOTONIC.
+pub fn now() -> Instant {
+    let time = clock_gettime(ClockId::Monotonic);
+    Instant::at(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
+}
+
+fn timespec(span: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX), tv_nsec: span.subsec_nanos().into() }
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        interval: config.interval,
+        readiness: match config.ready {
+            ReadyRule::Alive => Readiness::Alive,
+            ReadyRule::Notify | ReadyRule::Accept | ReadyRule::Exec(_) => {
+                Readiness::Proved { timeout: config.ready_timeout }
+            }
+        },
+        max_attempts: config.max_attempts,
+        backoff_max: config.backoff_max,
+        drain_timeout: config.drain_timeout,
+        stop_timeout: config.stop_timeout,
+        max_old_generations: config.max_old_generations,
+        jitter_seed: u64::from(std::process::id()) ^ u64::from(now().since_start().subsec_nanos()),
+    }
+}
+
+fn settings(environment: &Environment) -> (Settings, Vec<String>) {
+    let (settings, warnings) = environment.settings();
+    let auto_restart = settings.auto_restart.map(|auto| AutoRestart { interval: auto.interval });
+    (Settings { kill_old_delay: settings.kill_old_delay, auto_restart }, warnings)
+}

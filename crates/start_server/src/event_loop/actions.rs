@@ -1,0 +1,236 @@
+//! Doing what the supervisor says, one action at a time.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use control::Reply;
+use rustix::io::Errno;
+use supervisor::report::{Failure, FailureKind, SpawnStage};
+use supervisor::{Action, Event, ExitStatus, GenerationNumber, Order, Outcome, Pid, Report, RequestId, RunningWorker};
+use sys::process_tree;
+use sys::signal::{Signal, send};
+
+use super::{EventLoop, LogExcerpt, LogOutput, LogTarget, Newborn, Notes, NotifySocket, ReadyRule, Stage, now};
+use crate::errno::io_reason;
+use crate::log_output::open_log_file;
+use crate::messages::describe;
+use crate::superdaemon::redirect;
+
+/// As many of the last lines are kept for the launcher.
+const LAST_WORDS: usize = 5;
+
+impl EventLoop {
+    /// Does one thing. The result, where there is one to tell.
+    pub(super) fn carry_out(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Spawn(generation) => return Some(self.spawn(generation)),
+            Action::Signal { pid, order } => self.signal(pid, order),
+            Action::Publish(running) => self.publish(&running),
+            Action::Report(report) => self.report(&report),
+            Action::Answer(request, outcome) => self.answer(request, outcome),
+            Action::Exit { as_asked } => self.over = Some(as_asked),
+        }
+        None
+    }
+
+    fn spawn(&mut self, generation: GenerationNumber) -> Event {
+        for warning in self.parts.environment.reload() {
+            self.parts.log.line(&warning);
+        }
+        if let Some(LogTarget::File(path)) = &self.parts.config.log {
+            self.excerpt = Some(LogExcerpt::from_now(path));
+        }
+        match self.try_spawn(generation) {
+            Ok(pid) => Event::Spawned { generation, pid },
+            Err(error) => {
+                self.notes.remove(&generation);
+                Event::SpawnFailed { generation, errno: error.raw_os_error().unwrap_or(Errno::AGAIN.raw_os_error()) }
+            }
+        }
+    }
+
+    fn try_spawn(&mut self, generation: GenerationNumber) -> io::Result<Pid> {
+        let notify = match self.parts.config.ready {
+            ReadyRule::Notify => Some(NotifySocket::open(generation.0)?),
+            ReadyRule::Alive | ReadyRule::Accept | ReadyRule::Exec(_) => None,
+        };
+        let extra: Vec<_> = notify.iter().map(|notify| ("NOTIFY_SOCKET", notify.variable().into())).collect();
+        let variable = self.parts.listeners.variable();
+        let environment = self.parts.environment.for_worker(&variable, generation.0, &extra);
+        let spawned = self.parts.recipe.spawn(&self.parts.listeners, environment)?;
+        let pid = Pid(spawned.pid);
+        self.newborns.push(Newborn { generation, pid, report: spawned.exec });
+        self.notes.insert(generation, Notes { worker: Some(pid), notify, ..Notes::default() });
+        Ok(pid)
+    }
+
+    fn signal(&mut self, pid: Pid, order: Order) {
+        let sent = match order {
+            Order::Retire => self.send(pid, self.parts.config.signal_on_hup),
+            Order::Stop => self.send(pid, self.parts.config.signal_on_term),
+            Order::Terminate => self.send(pid, Signal::TERM),
+            Order::Kill => self.kill(pid),
+        };
+        // A worker that has ended but was not reaped takes any signal, so this is a lack of permission: the program
+        // has changed its user.
+        if let Err(error) = sent {
+            self.tell(&format!("failed to send a signal to worker {pid}: {error}; it goes on as it is"));
+        }
+    }
+
+    /// A worker of ours keeps its PID until we reap it. An orphan does not, but we hold it.
+    fn send(&self, pid: Pid, signal: Signal) -> io::Result<()> {
+        match self.orphans.iter().find(|orphan| orphan.pid == pid.0) {
+            Some(orphan) => orphan.signal(signal),
+            None => send(pid.0, signal),
+        }
+    }
+
+    /// Ends a worker with all that it has started: its process group, its descendants, and those that have lost their
+    /// parent and so became our children. These are known by the generation in their environment.
+    fn kill(&self, pid: Pid) -> io::Result<()> {
+        if let Some(orphan) = self.orphans.iter().find(|orphan| orphan.pid == pid.0) {
+            return orphan.signal(Signal::KILL);
+        }
+        self.kill_family(pid, self.generation_of(pid))
+    }
+
+    fn kill_family(&self, pid: Pid, generation: Option<GenerationNumber>) -> io::Result<()> {
+        let generation = generation.map(|generation| generation.0.to_string());
+        let us = i32::try_from(std::process::id()).unwrap_or(0);
+        let workers: Vec<i32> =
+            self.supervisor.generations().iter().flat_map(|state| state.workers.clone()).map(|pid| pid.0).collect();
+        process_tree::kill_family(pid.0, |process| {
+            process.parent == us
+                && !workers.contains(&process.pid)
+                && generation.is_some()
+                && process_tree::variable(process.pid, "SERVER_STARTER_GENERATION")
+                    .is_some_and(|value| Some(value.to_string_lossy().as_ref()) == generation.as_deref())
+        })
+        .map(drop)
+    }
+
+    fn publish(&mut self, running: &[RunningWorker]) {
+        let Some(status_file) = &mut self.parts.status_file else { return };
+        let lines: Vec<(u32, i32)> = running.iter().map(|worker| (worker.generation.0, worker.pid.0)).collect();
+        if let Err(error) = status_file.write(&lines) {
+            self.tell(&format!("{error}; the status file is out of date until it can be written"));
+        }
+    }
+
+    fn report(&mut self, report: &Report) {
+        self.count(report);
+        if let Report::StartFailed { failure: Failure { generation, pid: Some(pid), kind }, .. } = report
+            && matches!(kind, FailureKind::Abandoned { .. })
+        {
+            // A shell that ran the program has obeyed and gone; the program has not heard of it. It must not begin to
+            // serve after all.
+            if let Err(error) = self.kill_family(*pid, Some(*generation)) {
+                self.tell(&format!("failed to end the descendants of generation {generation}: {error}"));
+            }
+        }
+        let lines = self.words.lines(report);
+        for line in &lines {
+            self.tell(line);
+        }
+    }
+
+    /// Says something in the log, and to everybody who waits for something.
+    pub(super) fn tell(&mut self, line: &str) {
+        if let Some(excerpt) = &mut self.excerpt {
+            excerpt.without(line);
+        }
+        self.parts.log.line(line);
+        if let Some(control) = &mut self.parts.control {
+            control.progress(line);
+        }
+        if self.voice.is_some() {
+            self.last_words.push(line.to_owned());
+            let superfluous = self.last_words.len().saturating_sub(LAST_WORDS);
+            self.last_words.drain(..superfluous);
+        }
+    }
+
+    fn count(&mut self, report: &Report) {
+        match report {
+            Report::Ready { generation, by, .. } => {
+                if let Some(notes) = self.notes.get_mut(generation) {
+                    notes.ready_by = Some(*by);
+                }
+            }
+            Report::RetiringOld => self.tally.restarts += 1,
+            Report::StartFailed { failure, .. } | Report::DiedBeforeCommit { failure, .. } => {
+                self.tally.failures += 1;
+                self.tally.last_failure = Some((describe(failure), now()));
+            }
+            Report::SpawnFailed { generation, errno, .. } => {
+                let failure =
+                    Failure { generation: *generation, pid: None, kind: FailureKind::Spawn { errno: *errno } };
+                self.tally.failures += 1;
+                self.tally.last_failure = Some((describe(&failure), now()));
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, outcome: Outcome) {
+        let number = |generation: GenerationNumber| generation.0;
+        let reply = match outcome {
+            Outcome::Restarted { generation } => Reply::Restarted { generation: generation.0 },
+            Outcome::RestartFailed { failure, attempts, kept } => Reply::Failed {
+                reason: failure.as_ref().map_or_else(|| "it was given up".to_owned(), describe),
+                attempts,
+                generation: failure.map(|failure| failure.generation.0),
+                status: failure.and_then(|failure| status_of(&failure)).map(|status| status.0),
+                kept: kept.map(number),
+                log: self.excerpt.as_ref().map(LogExcerpt::lines).unwrap_or_default(),
+            },
+            Outcome::TimedOut { committed, serving } => {
+                Reply::TimedOut { committed: committed.map(number), serving: serving.map(number) }
+            }
+            Outcome::Stopping => Reply::Stopping,
+            Outcome::Stopped => Reply::Stopped,
+        };
+        if let Some(control) = &mut self.parts.control {
+            control.answer(request, &reply, now());
+        }
+    }
+
+    /// For rotated logs: whoever runs from now on writes to the file that has the name now.
+    pub(super) fn reopen_log(&mut self) {
+        let Some(LogTarget::File(path)) = &self.parts.config.log else { return };
+        let reopened = open_log_file(path).and_then(|file| redirect(&file));
+        match reopened {
+            Ok(()) => {
+                self.parts.log.flush();
+                self.parts.log = LogOutput::on(io::stderr().as_fd());
+                self.tell("received USR1, log file reopened; the program writes to it from the next restart on");
+            }
+            Err(error) => {
+                let why = io_reason(&error);
+                let line =
+                    format!("failed to open log file:{}: {why}; writing to the one that is open", path.display());
+                self.tell(&line);
+            }
+        }
+    }
+}
+
+fn status_of(failure: &Failure) -> Option<ExitStatus> {
+    match failure.kind {
+        FailureKind::Spawn { .. } => None,
+        FailureKind::Exec { status, .. } | FailureKind::Exited(status) | FailureKind::Abandoned { status, .. } => {
+            Some(status)
+        }
+    }
+}
+
+pub(super) fn spawn_stage(stage: Stage) -> SpawnStage {
+    match stage {
+        Stage::ProcessGroup => SpawnStage::ProcessGroup,
+        Stage::Directory => SpawnStage::Directory,
+        Stage::Descriptors => SpawnStage::Descriptors,
+        Stage::Signals => SpawnStage::Signals,
+        Stage::Exec => SpawnStage::Exec,
+    }
+}

@@ -1,0 +1,113 @@
+//! A picture of the superdaemon at this moment, for whoever asks on the control socket.
+
+use std::ffi::OsStr;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::time::Duration;
+
+use control::{Generation, Listener, Role, Status};
+use rustix::net::sockopt::socket_type;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getsockname};
+use supervisor::report::ReadyBy;
+use supervisor::{GenerationState, Role as State};
+use sys::{listen_queue, unix_queue};
+
+use super::{EventLoop, ReadyRule, now};
+
+impl EventLoop {
+    pub(super) fn status(&self) -> Status {
+        let now = now();
+        let config = &self.parts.config;
+        let program = &config.program;
+        Status {
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            running_for_ms: milliseconds(now.since(self.tally.since)),
+            command: std::iter::once(&program.name)
+                .chain(&program.arguments)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+            ready_rule: match config.ready {
+                ReadyRule::Alive => "alive",
+                ReadyRule::Notify => "notify",
+                ReadyRule::Accept => "accept",
+                ReadyRule::Exec(_) => "exec",
+            }
+            .to_owned(),
+            current: self.supervisor.current().map(|generation| generation.0),
+            stopping: self.supervisor.is_stopping(),
+            restarts: self.tally.restarts,
+            failures: self.tally.failures,
+            last_failure: self.tally.last_failure.as_ref().map(|(text, _)| text.clone()),
+            last_failure_ago_ms: self.tally.last_failure.as_ref().map(|(_, at)| milliseconds(now.since(*at))),
+            generations: self.supervisor.generations().iter().map(|state| self.generation(state)).collect(),
+            listeners: self.parts.listeners.iter().map(|(name, socket, fd)| listener(name, socket, fd)).collect(),
+        }
+    }
+
+    fn generation(&self, state: &GenerationState) -> Generation {
+        let now = now();
+        let notes = self.notes.get(&state.number);
+        Generation {
+            generation: state.number.0,
+            pids: state.workers.iter().map(|pid| pid.0).collect(),
+            role: match state.role {
+                State::Starting => Role::Starting,
+                State::Soaking => Role::Soaking,
+                State::Current => Role::Current,
+                State::Waiting => Role::Waiting,
+                State::Draining => Role::Draining,
+                State::Ending => Role::Ending,
+                State::Stopping => Role::Stopping,
+            },
+            spawned_ago_ms: milliseconds(now.since(state.spawned_at)),
+            ready_ago_ms: state.ready_at.map(|ready| milliseconds(now.since(ready))),
+            ready_by: notes.and_then(|notes| notes.ready_by).map(|by| {
+                match by {
+                    ReadyBy::Alive => "alive",
+                    ReadyBy::Notify => "notify",
+                    ReadyBy::Accept => "accept",
+                    ReadyBy::Command => "exec",
+                }
+                .to_owned()
+            }),
+            status: notes.and_then(|notes| notes.says.clone()),
+            killed_in_ms: state.kill_at.map(|at| milliseconds(at.since(now))),
+        }
+    }
+}
+
+fn listener(name: &OsStr, socket: BorrowedFd, fd: RawFd) -> Listener {
+    let address = getsockname(socket).ok();
+    let is_unix = address.as_ref().is_some_and(|address| address.address_family() == AddressFamily::UNIX);
+    let kind = match socket_type(socket) {
+        _ if is_unix => "unix",
+        Ok(SocketType::DGRAM) => "udp",
+        _ => "tcp",
+    };
+    let queue = match kind {
+        "tcp" => listen_queue::of_tcp(socket).ok(),
+        "unix" => unix_queue::of_unix(socket).ok(),
+        _ => None,
+    };
+    Listener {
+        name: name.to_string_lossy().into_owned(),
+        kind: kind.to_owned(),
+        address: address.map(|address| display(&address)).unwrap_or_default(),
+        fd,
+        queued: queue.map(|queue| queue.waiting),
+        backlog: queue.map(|queue| queue.backlog),
+    }
+}
+
+fn display(address: &SocketAddrAny) -> String {
+    if let Ok(internet) = std::net::SocketAddr::try_from(address.clone()) {
+        return internet.to_string();
+    }
+    let path =
+        SocketAddrUnix::try_from(address.clone()).ok().and_then(|unix| unix.path().map(|path| path.into_owned()));
+    path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

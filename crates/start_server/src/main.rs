@@ -1,0 +1,58 @@
+//! `start_server`: binds sockets, runs a server program that accepts on them, and replaces it on request.
+
+mod cli;
+mod config;
+mod control_socket;
+mod envdir_watch;
+mod environment;
+mod errno;
+mod event_loop;
+mod listen_spec;
+mod listeners;
+mod log_command;
+mod log_excerpt;
+mod log_output;
+mod messages;
+mod orphans;
+mod pid_file;
+mod port_holders;
+mod proving;
+mod readiness;
+mod span;
+mod status_file;
+mod superdaemon;
+mod verbs;
+mod worker;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use config::Command;
+
+/// The command line, a file or the environment was not as it must be (sysexits are not used: scripts test for 0).
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("{error}\n"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match command {
+        Command::Help(text) | Command::Version(text) => say(&mut std::io::stdout(), &text),
+        Command::Run(config) => superdaemon::run(*config),
+        Command::Restart(verb) => verbs::restart(&verb),
+        Command::Stop(verb) => verbs::stop(&verb),
+        Command::Status(verb) => verbs::status(&verb),
+    }
+}
+
+/// Prints a text that ends in a line end. That nobody can read it, or that the disk is full, is a failure.
+fn say(stream: &mut dyn Write, text: &str) -> ExitCode {
+    match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,177 @@
+//! Being a superdaemon, from the command line to the exit code: sets everything up, in an order in which every error
+//! is met before anything is spawned; hands over to the event loop; cleans up.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use sys::background::{Notice, Role, Voice, into_background};
+use sys::signal::SignalFd;
+
+use crate::config::{Config, LogTarget};
+use crate::control_socket::ControlSocket;
+use crate::environment::Environment;
+use crate::errno::io_reason;
+use crate::event_loop::{EventLoop, Parts};
+use crate::listeners::Listeners;
+use crate::log_command::LogCommand;
+use crate::log_output::{LogOutput, open_log_file};
+use crate::pid_file::PidFile;
+use crate::status_file::StatusFile;
+use crate::worker::Recipe;
+
+/// How long the last lines may take to reach a log that does not take them.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Runs until it is told to stop.
+pub fn run(config: Config) -> ExitCode {
+    if !config.daemonize {
+        return supervise(config, None);
+    }
+    match into_background() {
+        Ok(Role::Launcher(notice)) => launcher(notice),
+        Ok(Role::Daemon(voice)) => supervise(config, Some(voice)),
+        Err(error) => complain(&format!("fork failed:{error}; the superdaemon was not started")),
+    }
+}
+
+/// The process that the user started: ends when the first worker runs, or with the reason why it does not.
+fn launcher(notice: Notice) -> ExitCode {
+    match notice.wait() {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(reason)) => complain(&reason),
+        Err(error) => complain(&format!("failed to hear from the process in the background: {error}")),
+    }
+}
+
+fn supervise(config: Config, voice: Option<Voice>) -> ExitCode {
+    match set_up(config, voice.is_some()) {
+        Ok(parts) => {
+            let (as_asked, parts) = EventLoop::new(parts, voice).run();
+            clean_up(parts);
+            if as_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => match voice {
+            Some(voice) => {
+                voice.failed(&error);
+                ExitCode::FAILURE
+            }
+            None => complain(&error),
+        },
+    }
+}
+
+/// Does everything that can fail before a worker is spawned. What was made is unmade if a later step fails.
+fn set_up(config: Config, in_background: bool) -> Result<Parts, String> {
+    let signals = SignalFd::take_over().map_err(text("failed to take over the signals"))?;
+    let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
+    let mut log = LogOutput::on(std::io::stderr().as_fd());
+    for warning in environment.reload() {
+        log.line(&warning);
+    }
+    let (log_command, log_target) = open_log(config.log.as_ref())?;
+    log.line(&format!("start_server (pid:{}) starting now...", std::process::id()));
+
+    let mut pid_file = match &config.pid_file {
+        Some(path) => Some(PidFile::lock(path).map_err(|error| error.to_string())?),
+        None => None,
+    };
+    let status_file = match &config.status_file {
+        Some(path) => {
+            let status = StatusFile::new(path, std::process::id());
+            status.check().map_err(|error| error.to_string())?;
+            Some(status)
+        }
+        None => None,
+    };
+    let listeners = Listeners::open(&config.listeners, config.backlog, &mut |line| log.line(&line))
+        .map_err(|error| error.to_string())?;
+    let recipe = Recipe::new(&config).map_err(text("the program cannot be executed"))?;
+
+    if let Some(target) = log_target {
+        redirect(&target).map_err(text("failed to redirect the output to the log"))?;
+        log = LogOutput::on(std::io::stderr().as_fd());
+    }
+    if in_background && !listeners.uses_standard_input() {
+        File::open("/dev/null")
+            .and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?))
+            .map_err(text("failed to open /dev/null as standard input"))?;
+    }
+    if let Some(file) = &mut pid_file {
+        file.write(std::process::id()).map_err(|error| error.to_string())?;
+    }
+    // Descendants of workers that lose their parent come to us, so that none can hide from the end.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(text("failed to become the reaper of orphans"))?;
+    let control = open_control(&config, &mut log)?;
+    Ok(Parts { control, config, signals, environment, listeners, recipe, log, log_command, pid_file, status_file })
+}
+
+fn open_log(target: Option<&LogTarget>) -> Result<(Option<LogCommand>, Option<OwnedFd>), String> {
+    match target {
+        None => Ok((None, None)),
+        Some(LogTarget::File(path)) => {
+            let file = open_log_file(path).map_err(|error| {
+                let why = io_reason(&error);
+                format!("failed to open log file:{}: {why}; give a file that can be appended to", path.display())
+            })?;
+            Ok((None, Some(file)))
+        }
+        Some(LogTarget::Command(command)) => {
+            let (command, pipe) = LogCommand::start(command).map_err(|error| error.to_string())?;
+            Ok((Some(command), Some(pipe)))
+        }
+    }
+}
+
+/// The control socket. Where none was asked for, the superdaemon does without if it must: nobody else depends on it.
+fn open_control(config: &Config, log: &mut LogOutput) -> Result<Option<ControlSocket>, String> {
+    match ControlSocket::open(config.control_socket.as_deref(), std::process::id()) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) if config.control_socket.is_some() => Err(error),
+        Err(error) => {
+            log.line(&format!("{error}; --restart and --stop work by signals, --status does not"));
+            Ok(None)
+        }
+    }
+}
+
+/// Makes standard output and standard error this descriptor.
+pub fn redirect(target: &OwnedFd) -> std::io::Result<()> {
+    rustix::stdio::dup2_stdout(target)?;
+    rustix::stdio::dup2_stderr(target)?;
+    Ok(())
+}
+
+/// Removes what is ours, in the order of Server::Starter.
+fn clean_up(parts: Parts) {
+    let Parts { mut log, mut listeners, pid_file, status_file, control, .. } = parts;
+    if let Some(pid_file) = pid_file
+        && let Err(error) = pid_file.remove()
+    {
+        log.line(&error.to_string());
+    }
+    listeners.remove_socket_files(&mut |line| log.line(&line));
+    if let Some(mut status_file) = status_file
+        && let Err(error) = status_file.remove()
+    {
+        log.line(&error.to_string());
+    }
+    if let Some(control) = control {
+        control.close();
+    }
+    log.finish(LAST_LINES);
+}
+
+fn text<E: Display>(what: &'static str) -> impl Fn(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+fn complain(error: &str) -> ExitCode {
+    // That standard error is closed too cannot be told to anybody.
+    let _ = writeln!(std::io::stderr(), "{error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,124 @@
+//! `--status`: shows what a superdaemon is doing, to people or to programs.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use control::{Generation, Listener, Reply, Request, Role, Status};
+
+use super::restart::{Reached, reach};
+use super::{Ending, Failure, end};
+use crate::config::StatusVerb;
+use crate::messages::span;
+
+/// A superdaemon answers at once, or something is wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the verb.
+pub fn status(verb: &StatusVerb) -> ExitCode {
+    end(try_status(verb))
+}
+
+fn try_status(verb: &StatusVerb) -> Result<Ending, Failure> {
+    let connection = match reach(&verb.target)? {
+        Reached::Connection(connection) => connection,
+        Reached::Original(superdaemon) => {
+            return Err(Failure::new(
+                Ending::Failed,
+                format!(
+                    "a superdaemon runs with pid {}, but it has no control socket to be asked at: it is one of \
+                     Server::Starter's, or was given --control-socket; then give the same here",
+                    superdaemon.pid
+                ),
+            ));
+        }
+    };
+    match connection.ask(Request::Status, Some(PATIENCE), &mut |_| {})? {
+        Reply::Status(status) => {
+            let text = if verb.json { json(&status)? } else { describe(&status) };
+            io::stdout()
+                .write_all(text.as_bytes())
+                .map_err(|error| Failure::new(Ending::Failed, format!("failed to print the status: {error}")))?;
+            Ok(Ending::Done)
+        }
+        Reply::Error { reason } => Err(Failure::new(Ending::Failed, reason)),
+        Reply::TimedOut { .. } => Err(Failure::new(Ending::TimedOut, "the superdaemon does not answer")),
+        _ => Err(Failure::new(Ending::Failed, "the superdaemon gave an answer to another question")),
+    }
+}
+
+fn json(status: &Status) -> Result<String, Failure> {
+    serde_json::to_string_pretty(status)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::new(Ending::Failed, format!("failed to write the status as JSON: {error}")))
+}
+
+/// The status as a person reads it.
+fn describe(status: &Status) -> String {
+    let mut text = format!(
+        "start_server {} (pid {}), running for {}{}\n  program: {}\n  ready rule: {}\n",
+        status.program_version,
+        status.pid,
+        milliseconds(status.running_for_ms),
+        if status.stopping { ", stopping" } else { "" },
+        status.command.join(" "),
+        status.ready_rule,
+    );
+    text += &format!("  restarts: {}, failed attempts: {}\n", status.restarts, status.failures);
+    if let (Some(failure), Some(ago)) = (&status.last_failure, status.last_failure_ago_ms) {
+        text += &format!("  last failure: {failure}, {} ago\n", milliseconds(ago));
+    }
+    text += "generations:\n";
+    if status.generations.is_empty() {
+        text += "  none\n";
+    }
+    status.generations.iter().for_each(|generation| text += &describe_generation(generation));
+    text += "listeners:\n";
+    if status.listeners.is_empty() {
+        text += "  none\n";
+    }
+    status.listeners.iter().for_each(|listener| text += &describe_listener(listener));
+    text
+}
+
+fn describe_generation(generation: &Generation) -> String {
+    let pids: Vec<String> = generation.pids.iter().map(ToString::to_string).collect();
+    let role = match generation.role {
+        Role::Starting => "starting",
+        Role::Soaking => "ready, kill-old delay running",
+        Role::Current => "current",
+        Role::Waiting => "serving until it is replaced",
+        Role::Draining => "draining",
+        Role::Ending => "failed, being ended",
+        Role::Stopping => "stopping",
+    };
+    let mut text = format!(
+        "  {} (pid {}): {role}, spawned {} ago",
+        generation.generation,
+        pids.join(","),
+        milliseconds(generation.spawned_ago_ms)
+    );
+    if let Some(ready) = generation.ready_ago_ms {
+        let by = generation.ready_by.as_deref().unwrap_or("?");
+        text += &format!(", ready for {} ({by})", milliseconds(ready));
+    }
+    if let Some(left) = generation.killed_in_ms {
+        text += &format!(", killed in {}", milliseconds(left));
+    }
+    if let Some(status) = &generation.status {
+        text += &format!(", says: {status}");
+    }
+    text + "\n"
+}
+
+fn describe_listener(listener: &Listener) -> String {
+    let queue = match (listener.queued, listener.backlog) {
+        (Some(queued), Some(backlog)) => format!(", {queued} of {backlog} connections wait"),
+        _ => String::new(),
+    };
+    format!("  {} ({} {}) at descriptor {}{queue}\n", listener.name, listener.kind, listener.address, listener.fd)
+}
+
+fn milliseconds(count: u64) -> String {
+    span(Duration::from_millis(count))
+}

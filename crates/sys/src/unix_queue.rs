@@ -1,0 +1,136 @@
+//! How many connections wait to be accepted on a unix listener, asked over netlink: see sock_diag(7), and
+//! `net/unix/diag.c` of Linux. The status that a superdaemon shows is made with it.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+
+use crate::listen_queue::ListenQueue;
+
+/// `SOCK_DIAG_BY_FAMILY`, the kind of the question and of its answer.
+const BY_FAMILY: u16 = 20;
+/// `NLMSG_ERROR`, the kind of a refusal.
+const REFUSAL: u16 = 2;
+/// `NLM_F_REQUEST`: one answer, not a dump of all sockets.
+const REQUEST: u16 = 1;
+/// `UDIAG_SHOW_RQLEN`
+const SHOW_QUEUE: u32 = 0x10;
+/// `UNIX_DIAG_RQLEN`, the attribute that answers it.
+const QUEUE: u16 = 4;
+/// Of `struct nlmsghdr` and of `struct unix_diag_msg`.
+const HEADER: usize = 16;
+
+/// The accept queue of a listening unix socket in our network namespace. Never blocks: the kernel answers at once.
+///
+/// # Errors
+/// The socket is no unix socket, or the kernel was built without `CONFIG_UNIX_DIAG`, or there are no descriptors.
+pub fn of_unix(listener: impl AsFd) -> io::Result<ListenQueue> {
+    let inode = rustix::fs::fstat(&listener)?.st_ino;
+    // Sockets are numbered with 32 bits.
+    let inode = u32::try_from(inode).map_err(io::Error::other)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::SOCK_DIAG))?;
+    send(&kernel, &question(inode), SendFlags::empty())?;
+    let mut space = [0; 512];
+    let (length, _) = recv(&kernel, &mut space[..], RecvFlags::empty())?;
+    answer(space.get(..length).unwrap_or_default(), inode)
+}
+
+/// `struct nlmsghdr` and `struct unix_diag_req`, in the byte order of the machine.
+fn question(inode: u32) -> Vec<u8> {
+    const ANY_COOKIE: u32 = u32::MAX;
+    const LENGTH: u32 = 40;
+    let family = u8::try_from(AddressFamily::UNIX.as_raw()).unwrap_or(1);
+    let mut text = Vec::new();
+    text.extend(LENGTH.to_ne_bytes());
+    text.extend([BY_FAMILY.to_ne_bytes(), REQUEST.to_ne_bytes()].concat());
+    text.extend([0; 8]);
+    text.extend([family, 0, 0, 0]);
+    for word in [u32::MAX, inode, SHOW_QUEUE, ANY_COOKIE, ANY_COOKIE] {
+        text.extend(word.to_ne_bytes());
+    }
+    text
+}
+
+fn answer(text: &[u8], inode: u32) -> io::Result<ListenQueue> {
+    let strange = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about a unix socket is strange");
+    let kind = half(text, 4).ok_or_else(strange)?;
+    if kind == REFUSAL {
+        let negative = word(text, HEADER).ok_or_else(strange)?.cast_signed();
+        return Err(io::Error::from_raw_os_error(negative.saturating_neg()));
+    }
+    if kind != BY_FAMILY || word(text, HEADER + 4) != Some(inode) {
+        return Err(strange());
+    }
+    let mut attributes = text.get(2 * HEADER..).unwrap_or_default();
+    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
+        if kind == QUEUE {
+            let queue = word(attributes, 4).zip(word(attributes, 8));
+            return queue.map(|(waiting, backlog)| ListenQueue { waiting, backlog }).ok_or_else(strange);
+        }
+        // Attributes begin at multiples of four, and each is at least as long as its own header.
+        let next = usize::from(length).max(4).next_multiple_of(4);
+        attributes = attributes.get(next..).unwrap_or_default();
+    }
+    Err(strange())
+}
+
+fn half(text: &[u8], at: usize) -> Option<u16> {
+    text.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
+}
+
+fn word(text: &[u8], at: usize) -> Option<u32> {
+    text.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn counts_those_who_wait() {
+        let address = SocketAddr::from_abstract_name(format!("unix_queue-{}-{}", std::process::id(), line!())).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        rustix::net::listen(&listener, 7).unwrap();
+        assert_eq!(of_unix(&listener).unwrap(), ListenQueue { waiting: 0, backlog: 7 });
+        let clients: Vec<_> = (0..3).map(|_| UnixStream::connect_addr(&address).unwrap()).collect();
+        assert_eq!(of_unix(&listener).unwrap().waiting, 3);
+        let accepted = listener.accept().unwrap();
+        assert_eq!(of_unix(&listener).unwrap(), ListenQueue { waiting: 2, backlog: 7 });
+        drop((clients, accepted));
+    }
+
+    #[test]
+    fn only_unix_sockets_have_one() {
+        assert!(of_unix(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).is_err());
+        assert!(of_unix(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_strange_answer_is_an_error() {
+        let proper = |attributes: &[u8]| {
+            let head = [40u32.to_ne_bytes().to_vec(), BY_FAMILY.to_ne_bytes().to_vec(), vec![0; 10]].concat();
+            let body = [vec![1, 1, 10, 0], 77u32.to_ne_bytes().to_vec(), vec![0; 8]].concat();
+            [head, body, attributes.to_vec()].concat()
+        };
+        let attribute = |kind: u16, body: &[u8]| {
+            [&(body.len() as u16 + 4).to_ne_bytes()[..], &kind.to_ne_bytes()[..], body].concat()
+        };
+        let queue = attribute(QUEUE, &[2u32.to_ne_bytes(), 9u32.to_ne_bytes()].concat());
+        let other = [attribute(0, b"name"), queue.clone()].concat();
+        for right in [&queue, &other] {
+            assert_eq!(answer(&proper(right), 77).unwrap(), ListenQueue { waiting: 2, backlog: 9 });
+        }
+        for wrong in [vec![], proper(&[]), proper(&[0; 64]), proper(&queue[..6]), proper(&queue)[..20].to_vec()] {
+            assert_eq!(answer(&wrong, 77).unwrap_err().kind(), io::ErrorKind::InvalidData, "{wrong:?}");
+        }
+        assert!(answer(&proper(&queue), 78).is_err());
+        let refusal =
+            [36u32.to_ne_bytes().to_vec(), REFUSAL.to_ne_bytes().to_vec(), vec![0; 10], (-2i32).to_ne_bytes().to_vec()];
+        assert_eq!(answer(&refusal.concat(), 77).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+}
