@@ -3,6 +3,7 @@
 
 mod actions;
 mod status;
+mod strays;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -42,6 +43,7 @@ use crate::readiness::check::Check;
 use crate::readiness::notify::{Message, NotifySocket};
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
+use strays::Strays;
 
 /// Everything that was set up before the loop, and is there to be cleaned up after it.
 #[derive(Debug)]
@@ -68,6 +70,9 @@ pub struct EventLoop {
     envdir_watch: Option<EnvdirWatch>,
     /// Workers that have not said yet whether they run the program.
     newborns: Vec<Newborn>,
+    /// Who may be left of workers that have gone.
+    strays: Vec<Strays>,
+    stopping_since: Option<Instant>,
     /// Workers of a superdaemon that was killed, until they are replaced.
     orphans: Vec<Orphan>,
     /// What is known of each generation besides what the supervisor needs.
@@ -80,6 +85,8 @@ pub struct EventLoop {
     voice: Option<Voice>,
     /// What was reported last, for the launcher in case of failure.
     last_words: Vec<String>,
+    /// Who is to hear that everything has ended.
+    farewells: Vec<RequestId>,
     /// Set when the supervisor has said that it is over: whether as asked.
     over: Option<bool>,
 }
@@ -143,6 +150,8 @@ impl EventLoop {
             settings,
             envdir_watch,
             newborns: Vec::new(),
+            strays: Vec::new(),
+            stopping_since: None,
             orphans,
             notes: BTreeMap::new(),
             proving: Proving::Nothing,
@@ -150,6 +159,7 @@ impl EventLoop {
             tally: Tally { since: now(), restarts: 0, failures: 0, last_failure: None },
             voice,
             last_words: Vec::new(),
+            farewells: Vec::new(),
             over: None,
         }
     }
@@ -167,7 +177,10 @@ impl EventLoop {
         }
         loop {
             match self.over {
-                Some(as_asked) => return (as_asked, self.end()),
+                Some(as_asked) => {
+                    self.wait_for_strays();
+                    return (as_asked, self.end());
+                }
                 None => self.turn(),
             }
         }
@@ -241,6 +254,7 @@ impl EventLoop {
         let deadlines = [
             self.supervisor.next_deadline(),
             self.proving.next_deadline(),
+            self.next_strays_deadline(),
             self.parts.log_command.as_ref().and_then(LogCommand::restart_due),
             self.parts.control.as_ref().and_then(ControlSocket::next_deadline),
         ];
@@ -257,6 +271,7 @@ impl EventLoop {
         if let Some(control) = &mut self.parts.control {
             control.expire(now);
         }
+        self.end_strays(now);
         let step = self.proving.step(now);
         if let Some(line) = step.line {
             self.tell(&line);
@@ -340,6 +355,7 @@ impl EventLoop {
         if let Some(generation) = self.generation_of(pid) {
             self.read_notifications(generation);
         }
+        self.expect_strays(pid);
         self.reload_environment();
         self.feed(Event::Exited { pid, status });
     }
@@ -505,6 +521,12 @@ impl EventLoop {
     }
 
     fn end(mut self) -> Parts {
+        if let Some(log_command) = &mut self.parts.log_command {
+            log_command.finish();
+        }
+        if let Some(control) = &mut self.parts.control {
+            self.farewells.iter().for_each(|id| control.answer(*id, &control::Reply::Stopped, now()));
+        }
         if let Some(voice) = self.voice.take() {
             voice.failed(&self.last_words.join("\n"));
         }

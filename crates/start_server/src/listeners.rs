@@ -71,6 +71,23 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
+/// Finds the address of every host that is given by name. That may take long, and so comes before anything is set up
+/// that would have to be cleaned up after a Ctrl-C.
+///
+/// # Errors
+/// The first name that has none.
+pub fn resolve_hosts(specs: &mut [ListenSpec]) -> Result<(), ListenError> {
+    for spec in specs {
+        if let ListenAddress::Tcp(at) | ListenAddress::Udp(at) = &mut spec.address {
+            at.host = match resolve(at)? {
+                IpAddr::V4(address) => Host::V4(address),
+                IpAddr::V6(address) => Host::V6(address),
+            };
+        }
+    }
+    Ok(())
+}
+
 impl Listeners {
     /// Binds and listens. `backlog` is the length of each accept queue in connections; `report` gets lines to log.
     ///

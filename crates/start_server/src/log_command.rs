@@ -140,19 +140,31 @@ impl LogCommand {
     /// Starts the command again if it is time for that. Returns what to tell the user.
     pub fn restart_if_due(&mut self, now: Instant) -> Option<String> {
         self.restart_due().filter(|due| *due <= now)?;
+        Some(self.restart(now))
+    }
+
+    /// The superdaemon ends: if the command is dead, starts it a last time, to take what is still in the pipe. It ends
+    /// when it has read everything.
+    pub fn finish(&mut self) {
+        if let State::Dead { restart_due } = self.state {
+            self.restart(restart_due);
+        }
+    }
+
+    fn restart(&mut self, now: Instant) -> String {
         self.restarted = Some(now);
         match run(&self.arguments, &self.environment, &self.reading_end, self.outputs.as_ref()) {
             Ok(Spawned { pid, exec }) => {
                 self.state = State::Running { pid, exec };
-                Some(format!("log command `{}` started again (pid {pid})", self.command))
+                format!("log command `{}` started again (pid {pid})", self.command)
             }
             Err(error) => {
                 self.state = State::Dead { restart_due: now.plus(self.pause) };
                 let (why, pause) = (io_reason(&error), seconds_text(self.pause));
-                Some(format!(
+                format!(
                     "log command `{}` could not be started again: {why}; trying again in {pause} seconds",
                     self.command
-                ))
+                )
             }
         }
     }

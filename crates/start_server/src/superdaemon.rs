@@ -16,7 +16,7 @@ use crate::control_socket::ControlSocket;
 use crate::environment::Environment;
 use crate::errno::io_reason;
 use crate::event_loop::{EventLoop, Parts};
-use crate::listeners::Listeners;
+use crate::listeners::{Listeners, resolve_hosts};
 use crate::log_command::LogCommand;
 use crate::log_output::{LogOutput, open_log_file};
 use crate::pid_file::PidFile;
@@ -65,7 +65,8 @@ fn supervise(config: Config, voice: Option<Voice>) -> ExitCode {
 }
 
 /// Does everything that can fail before a worker is spawned. What was made is unmade if a later step fails.
-fn set_up(config: Config, in_background: bool) -> Result<Parts, String> {
+fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
+    resolve_hosts(&mut config.listeners).map_err(|error| error.to_string())?;
     let signals = SignalFd::take_over().map_err(text("failed to take over the signals"))?;
     let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
     let mut log = LogOutput::on(std::io::stderr().as_fd());

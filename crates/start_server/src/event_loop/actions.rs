@@ -86,28 +86,28 @@ impl EventLoop {
         }
     }
 
-    /// Ends a worker with all that it has started: its process group, its descendants, and those that have lost their
-    /// parent and so became our children. These are known by the generation in their environment.
+    /// Ends a worker with all that it has started.
     fn kill(&self, pid: Pid) -> io::Result<()> {
-        if let Some(orphan) = self.orphans.iter().find(|orphan| orphan.pid == pid.0) {
-            return orphan.signal(Signal::KILL);
+        match self.orphans.iter().find(|orphan| orphan.pid == pid.0) {
+            Some(orphan) => orphan.signal(Signal::KILL),
+            None => self.kill_family(pid, self.generation_of(pid)).map(drop),
         }
-        self.kill_family(pid, self.generation_of(pid))
     }
 
-    fn kill_family(&self, pid: Pid, generation: Option<GenerationNumber>) -> io::Result<()> {
+    /// Ends the process group that `leader` leads or led, its descendants, and those that have lost their parent and so
+    /// became our children. These are known by the generation in their environment. Returns how many there were.
+    pub(super) fn kill_family(&self, leader: Pid, generation: Option<GenerationNumber>) -> io::Result<usize> {
         let generation = generation.map(|generation| generation.0.to_string());
         let us = i32::try_from(std::process::id()).unwrap_or(0);
-        let workers: Vec<i32> =
-            self.supervisor.generations().iter().flat_map(|state| state.workers.clone()).map(|pid| pid.0).collect();
-        process_tree::kill_family(pid.0, |process| {
+        let states = self.supervisor.generations();
+        let workers: Vec<i32> = states.iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
+        process_tree::kill_family(leader.0, |process| {
             process.parent == us
                 && !workers.contains(&process.pid)
                 && generation.is_some()
                 && process_tree::variable(process.pid, "SERVER_STARTER_GENERATION")
                     .is_some_and(|value| Some(value.to_string_lossy().as_ref()) == generation.as_deref())
         })
-        .map(drop)
     }
 
     fn publish(&mut self, running: &[RunningWorker]) {
@@ -159,6 +159,9 @@ impl EventLoop {
                 }
             }
             Report::RetiringOld => self.tally.restarts += 1,
+            Report::Stopping { .. } | Report::KillingAll { .. } => {
+                self.stopping_since.get_or_insert(now());
+            }
             Report::StartFailed { failure, .. } | Report::DiedBeforeCommit { failure, .. } => {
                 self.tally.failures += 1;
                 self.tally.last_failure = Some((describe(failure), now()));
@@ -189,7 +192,8 @@ impl EventLoop {
                 Reply::TimedOut { committed: committed.map(number), serving: serving.map(number) }
             }
             Outcome::Stopping => Reply::Stopping,
-            Outcome::Stopped => Reply::Stopped,
+            // It is not quite over: what the workers have left behind comes first.
+            Outcome::Stopped => return self.farewells.push(request),
         };
         if let Some(control) = &mut self.parts.control {
             control.answer(request, &reply, now());
