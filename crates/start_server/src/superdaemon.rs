@@ -66,8 +66,6 @@ fn supervise(config: Config, voice: Option<Voice>) -> ExitCode {
 
 /// Does everything that can fail before a worker is spawned. What was made is unmade if a later step fails.
 fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
-    resolve_hosts(&mut config.listeners).map_err(|error| error.to_string())?;
-    let signals = SignalFd::take_over().map_err(text("failed to take over the signals"))?;
     let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
     let mut log = LogOutput::on(std::io::stderr().as_fd());
     for warning in environment.reload() {
@@ -75,6 +73,9 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
     }
     let (log_command, log_target) = open_log(config.log.as_ref())?;
     log.line(&format!("start_server (pid:{}) starting now...", std::process::id()));
+    // Until here and while names are looked up, a Ctrl-C ends the process, and leaves nothing behind.
+    resolve_hosts(&mut config.listeners).map_err(|error| error.to_string())?;
+    let signals = SignalFd::take_over().map_err(text("failed to take over the signals"))?;
 
     let mut pid_file = match &config.pid_file {
         Some(path) => Some(PidFile::lock(path).map_err(|error| error.to_string())?),
