@@ -90,6 +90,10 @@ pub enum Reply {
         /// The generation that serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         serving: Option<u32>,
+        /// Whether what was asked for will not be done. If not, it goes on: it is done already, somebody else wants it
+        /// too, or nobody would serve without it.
+        #[serde(default)]
+        abandoned: bool,
     },
     /// The superdaemon is ending: there will be no restart.
     Stopping,
@@ -184,7 +188,7 @@ mod tests {
                 kept: Some(1),
                 log: vec!["syntax error".to_owned()],
             },
-            Reply::TimedOut { committed: None, serving: Some(1) },
+            Reply::TimedOut { committed: None, serving: Some(1), abandoned: true },
             Reply::Stopping,
             Reply::Stopped,
             Reply::Status(Box::default()),

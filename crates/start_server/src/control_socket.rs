@@ -16,6 +16,9 @@ use control::{Reply, Request, decode_request, encode};
 use rustix::event::PollFlags;
 use rustix::process::{Resource, geteuid, getrlimit, umask};
 use supervisor::{Instant, RequestId};
+use sys::credentials;
+
+use crate::errno::io_reason;
 
 /// As many connections are served at a time, or fewer where descriptors are scarce.
 const MOST_CLIENTS: usize = 256;
@@ -65,6 +68,8 @@ struct Client {
     input: Vec<u8>,
     output: Vec<u8>,
     state: State,
+    /// It will not say any more, but may still listen.
+    is_silent: bool,
     /// When it is sent away.
     until: Option<Instant>,
 }
@@ -90,7 +95,7 @@ impl ControlSocket {
                 let name = abstract_name(i32::try_from(pid).unwrap_or(0));
                 let listener = SocketAddr::from_abstract_name(&name)
                     .and_then(|address| UnixListener::bind_addr(&address))
-                    .map_err(|error| format!("failed to open the control socket @{name}: {error}"))?;
+                    .map_err(|error| format!("failed to open the control socket @{name}: {}", io_reason(&error)))?;
                 (listener, None)
             }
             Some(path) => {
@@ -100,7 +105,7 @@ impl ControlSocket {
         };
         listener
             .set_nonblocking(true)
-            .map_err(|error| format!("failed to make the control socket non-blocking: {error}"))?;
+            .map_err(|error| format!("failed to make the control socket non-blocking: {}", io_reason(&error)))?;
         let most_clients = most_clients(&listener);
         Ok(Self { listener, file, clients: Vec::new(), most_clients, last_id: 0, rests_until: None })
     }
@@ -108,10 +113,8 @@ impl ControlSocket {
     /// What to poll, and for what.
     pub fn descriptors(&self) -> impl Iterator<Item = (End, BorrowedFd<'_>, PollFlags)> {
         let listener = self.rests_until.is_none().then(|| (End::Listener, self.listener.as_fd(), PollFlags::IN));
-        let clients = self.clients.iter().map(|client| {
-            let wishes = if client.output.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-            (End::Client(client.id), client.stream.as_fd(), wishes)
-        });
+        let clients =
+            self.clients.iter().map(|client| (End::Client(client.id), client.stream.as_fd(), client.wishes()));
         listener.into_iter().chain(clients)
     }
 
@@ -204,11 +207,12 @@ impl ControlSocket {
             input: Vec::new(),
             output: Vec::new(),
             state: State::Asking,
+            is_silent: false,
             until: Some(now.plus(PATIENCE)),
         };
         let us = geteuid();
-        match rustix::net::sockopt::socket_peercred(&client.stream) {
-            Ok(peer) if peer.uid == us || peer.uid.is_root() => {
+        match credentials::of_peer(&client.stream) {
+            Ok(peer) if peer.uid == us.as_raw() || peer.uid == 0 => {
                 if self.has_room() {
                     self.clients.push(client);
                 } else {
@@ -239,6 +243,14 @@ impl ControlSocket {
 }
 
 impl Client {
+    /// What to poll for. That the connection is gone is always reported.
+    fn wishes(&self) -> PollFlags {
+        let mut wishes = PollFlags::empty();
+        wishes.set(PollFlags::IN, !self.is_silent);
+        wishes.set(PollFlags::OUT, !self.output.is_empty());
+        wishes
+    }
+
     fn has_its_answer(&self) -> bool {
         self.state == State::Answered && self.output.is_empty()
     }
@@ -248,6 +260,10 @@ impl Client {
         self.flush()?;
         if self.has_its_answer() {
             return Ok(None);
+        }
+        if self.is_silent {
+            // It is not polled for input, so with nothing to write this is its end.
+            return if self.output.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) };
         }
         let Some(line) = self.next_line(now)? else { return Ok(None) };
         match (decode_request(&String::from_utf8_lossy(&line)), self.state) {
@@ -270,7 +286,11 @@ impl Client {
         }
         let mut buffer = [0; LONGEST_REQUEST];
         let length = match self.stream.read(&mut buffer) {
-            // It has hung up; what it asked for goes on.
+            // It may have hung up, or only said all that it has to say. What it asked for goes on.
+            Ok(0) if self.state == State::Waiting => {
+                self.is_silent = true;
+                return Ok(None);
+            }
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => length,
             Err(error) if is_later(&error) => return Ok(None),
@@ -335,7 +355,8 @@ fn is_later(error: &io::Error) -> bool {
 
 fn listen_at(path: &Path) -> Result<(UnixListener, (u64, u64)), String> {
     let failed = |error: io::Error| {
-        format!("failed to open the control socket {}: {error}; give a path in a directory of yours", path.display())
+        let why = io_reason(&error);
+        format!("failed to open the control socket {}: {why}; give a path in a directory of yours", path.display())
     };
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         if UnixStream::connect(path).is_ok() {

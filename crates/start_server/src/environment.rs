@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use supervisor::{AutoRestart, Settings};
+
 use crate::config::EnvironmentOptions;
 use crate::span::{SpanError, parse_span};
 
@@ -45,24 +47,6 @@ pub struct Environment {
     overlay: Variables,
     /// What is wrong with the envdir and has been said.
     known_faults: BTreeSet<String>,
-}
-
-/// What the control variables say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How long the old and the new generation serve together.
-    pub kill_old_delay: Duration,
-    /// Automatic restarts, if they are switched on.
-    pub auto_restart: Option<AutoRestart>,
-}
-
-/// Restarts from time to time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AutoRestart {
-    /// The time between them. Never zero.
-    pub interval: Duration,
-    /// The same as messages show it: as the user wrote it.
-    pub text: String,
 }
 
 impl Environment {
@@ -169,14 +153,12 @@ impl Environment {
     fn auto_restart(&self, warnings: &mut Vec<String>) -> AutoRestart {
         let text = self.auto_restart_interval().unwrap_or(OsStr::new(DEFAULT_AUTO_RESTART_INTERVAL));
         match read_span(text) {
-            Ok(interval) if !interval.is_zero() => {
-                AutoRestart { interval, text: text.to_string_lossy().trim().to_owned() }
-            }
+            Ok(interval) if !interval.is_zero() => AutoRestart { interval },
             result => {
                 if let Err(error) = result {
                     warnings.push(nonsense(AUTO_RESTART_INTERVAL, text, error, "it counts as 360"));
                 }
-                AutoRestart { interval: Duration::from_secs(360), text: DEFAULT_AUTO_RESTART_INTERVAL.to_owned() }
+                AutoRestart { interval: Duration::from_secs(360) }
             }
         }
     }
@@ -513,22 +495,22 @@ mod tests {
     #[test]
     fn control_variables() {
         let seconds = Duration::from_secs;
-        let auto = |secs, text: &str| Some(AutoRestart { interval: seconds(secs), text: text.to_owned() });
+        let auto = |secs| Some(AutoRestart { interval: seconds(secs) });
         for (variables, kill_old_delay, auto_restart, warnings) in [
             (&[][..], seconds(0), None, 0),
             (&[("ENABLE_AUTO_RESTART", "")], seconds(0), None, 0),
             (&[("ENABLE_AUTO_RESTART", "0")], seconds(0), None, 0),
             (&[("AUTO_RESTART_INTERVAL", "x")], seconds(0), None, 0),
-            (&[("ENABLE_AUTO_RESTART", "1")], seconds(5), auto(360, "360"), 0),
-            (&[("ENABLE_AUTO_RESTART", "no")], seconds(5), auto(360, "360"), 0),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "")], seconds(5), auto(360, "360"), 0),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "0")], seconds(5), auto(360, "360"), 0),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "0.0")], seconds(5), auto(360, "360"), 0),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "x")], seconds(5), auto(360, "360"), 1),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "-3")], seconds(5), auto(360, "360"), 1),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "020")], seconds(5), auto(20, "020"), 0),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "2m\r")], seconds(5), auto(120, "2m"), 0),
-            (&[("ENABLE_AUTO_RESTART", "1"), ("KILL_OLD_DELAY", "0")], seconds(0), auto(360, "360"), 0),
+            (&[("ENABLE_AUTO_RESTART", "1")], seconds(5), auto(360), 0),
+            (&[("ENABLE_AUTO_RESTART", "no")], seconds(5), auto(360), 0),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "")], seconds(5), auto(360), 0),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "0")], seconds(5), auto(360), 0),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "0.0")], seconds(5), auto(360), 0),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "x")], seconds(5), auto(360), 1),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "-3")], seconds(5), auto(360), 1),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "020")], seconds(5), auto(20), 0),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("AUTO_RESTART_INTERVAL", "2m\r")], seconds(5), auto(120), 0),
+            (&[("ENABLE_AUTO_RESTART", "1"), ("KILL_OLD_DELAY", "0")], seconds(0), auto(360), 0),
             (&[("KILL_OLD_DELAY", "3")], seconds(3), None, 0),
             (&[("KILL_OLD_DELAY", " 3 ")], seconds(3), None, 0),
             (&[("KILL_OLD_DELAY", "1.5")], Duration::from_millis(1500), None, 0),

@@ -19,8 +19,8 @@ use supervisor::event::Until;
 use supervisor::policy::Readiness;
 use supervisor::report::ReadyBy;
 use supervisor::{
-    AutoRestart, Event, ExitStatus, GenerationNumber, Instant, Pid, Policy, RequestId, Requester, Settings,
-    StopRequester, Supervisor,
+    Event, ExitStatus, GenerationNumber, Instant, Pid, Policy, RequestId, Requester, Settings, StopRequester,
+    Supervisor,
 };
 use sys::background::Voice;
 use sys::signal::{Signal, SignalFd};
@@ -67,6 +67,8 @@ pub struct EventLoop {
     words: Words,
     supervisor: Supervisor,
     settings: Settings,
+    /// What is wrong with the settings and has been said.
+    known_warnings: Vec<String>,
     envdir_watch: Option<EnvdirWatch>,
     /// Workers that have not said yet whether they run the program.
     newborns: Vec<Newborn>,
@@ -134,7 +136,8 @@ impl EventLoop {
     /// A superdaemon that is set up and has not spawned anything.
     pub fn new(mut parts: Parts, voice: Option<Voice>) -> Self {
         let orphans = parts.listeners.take_orphans();
-        let settings = settings(&parts.environment).0;
+        let (settings, warnings) = parts.environment.settings();
+        warnings.iter().for_each(|warning| parts.log.line(warning));
         let supervisor = Supervisor::new(policy(&parts.config), settings.clone());
         let words = Words {
             program: parts.config.program.name.to_string_lossy().into_owned(),
@@ -148,6 +151,7 @@ impl EventLoop {
             words,
             supervisor,
             settings,
+            known_warnings: warnings,
             envdir_watch,
             newborns: Vec::new(),
             strays: Vec::new(),
@@ -419,13 +423,12 @@ impl EventLoop {
     }
 
     fn serve_client(&mut self, end: End) {
-        // A client may have sent two lines at once: its request, and that it gives up.
         while let Some((id, request)) = self.parts.control.as_mut().and_then(|control| control.serve(end, now())) {
-            self.heed_request(id, request);
+            self.meet_request(id, request);
         }
     }
 
-    fn heed_request(&mut self, id: RequestId, request: Request) {
+    fn meet_request(&mut self, id: RequestId, request: Request) {
         match request {
             Request::Restart { until } => {
                 let until = match until {
@@ -458,11 +461,12 @@ impl EventLoop {
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);
         }
-        let (settings, warnings) = settings(&self.parts.environment);
+        let (settings, warnings) = self.parts.environment.settings();
+        for warning in warnings.iter().filter(|warning| !self.known_warnings.contains(warning)) {
+            self.parts.log.line(warning);
+        }
+        self.known_warnings = warnings;
         if settings != self.settings {
-            for warning in warnings {
-                self.parts.log.line(&warning);
-            }
             self.settings = settings.clone();
             self.feed(Event::Settings(settings));
         }
@@ -528,7 +532,11 @@ impl EventLoop {
             self.farewells.iter().for_each(|id| control.answer(*id, &control::Reply::Stopped, now()));
         }
         if let Some(voice) = self.voice.take() {
-            voice.failed(&self.last_words.join("\n"));
+            let last_words = match self.last_words.as_slice() {
+                [] => "it was told to stop before it had started anything".to_owned(),
+                lines => lines.join("\n"),
+            };
+            voice.failed(&last_words);
         }
         self.parts
     }
@@ -560,10 +568,4 @@ fn policy(config: &Config) -> Policy {
         max_old_generations: config.max_old_generations,
         jitter_seed: u64::from(std::process::id()) ^ u64::from(now().since_start().subsec_nanos()),
     }
-}
-
-fn settings(environment: &Environment) -> (Settings, Vec<String>) {
-    let (settings, warnings) = environment.settings();
-    let auto_restart = settings.auto_restart.map(|auto| AutoRestart { interval: auto.interval });
-    (Settings { kill_old_delay: settings.kill_old_delay, auto_restart }, warnings)
 }

@@ -51,11 +51,7 @@ impl Words {
                     let restarting = if *next == Next::GiveUp { "" } else { ", restarting" };
                     lines.push(format!("worker {pid} died unexpectedly with status:{}{restarting}", status.0));
                 }
-                lines.push(format!(
-                    "{} within the kill-old delay, so the old generation stays (attempt {attempts}); {}",
-                    describe(failure),
-                    after_failure(*next)
-                ));
+                lines.push(format!("{} (attempt {attempts}); {}", describe(failure), after_failure(*next)));
                 lines
             }
             Report::AttemptAbandoned { generation, pid, reason } => vec![format!(
@@ -134,7 +130,7 @@ impl Words {
             )],
             Report::GaveUp { failure, attempts, kept } => vec![format!(
                 "restart given up after {}; {}{}",
-                plural(*attempts, "attempt"),
+                plural(*attempts, "attempt", "attempts"),
                 match failure {
                     Some(failure) => format!("{}; ", describe(failure)),
                     None => String::new(),
@@ -145,7 +141,10 @@ impl Words {
                 }
             )],
             Report::CannotStart { attempts } => {
-                vec![format!("the program could not be started: giving up after {}", plural(*attempts, "attempt"))]
+                vec![format!(
+                    "the program could not be started: giving up after {}",
+                    plural(*attempts, "attempt", "attempts")
+                )]
             }
             Report::Stopping { by, workers } => {
                 let (wish, signal) = match by {
@@ -227,6 +226,9 @@ pub fn describe(failure: &Failure) -> String {
         }
         FailureKind::Exec { errno, .. } => format!("{who} could not be set up: {}", reason(errno)),
         FailureKind::Exited(status) => format!("{who} {} before it was ready", ended(status)),
+        FailureKind::ExitedBeforeCommit(status) => {
+            format!("{who} was ready, but {} within the kill-old delay", ended(status))
+        }
         FailureKind::Abandoned { reason: AbandonReason::NotReadyWithin(limit), status } => {
             format!("{who} was not ready within {} and {}", span(limit), ended(status))
         }
@@ -247,12 +249,14 @@ pub fn span(span: Duration) -> String {
     }
 }
 
-fn status_of(failure: &Failure) -> Option<ExitStatus> {
+/// How the failed worker ended, if there was one.
+pub fn status_of(failure: &Failure) -> Option<ExitStatus> {
     match failure.kind {
         FailureKind::Spawn { .. } => None,
-        FailureKind::Exec { status, .. } | FailureKind::Exited(status) | FailureKind::Abandoned { status, .. } => {
-            Some(status)
-        }
+        FailureKind::Exec { status, .. }
+        | FailureKind::Exited(status)
+        | FailureKind::ExitedBeforeCommit(status)
+        | FailureKind::Abandoned { status, .. } => Some(status),
     }
 }
 
@@ -278,8 +282,10 @@ fn joined(items: &[impl Display], separator: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
 
-fn plural(count: u32, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+/// A number of things: `1 process`, `2 processes`.
+pub fn plural<N: Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
+    let noun = if count == N::from(1) { one } else { many };
+    format!("{count} {noun}")
 }
 
 #[cfg(test)]
@@ -320,7 +326,11 @@ mod tests {
                 "new worker 77 seems to have failed to start, exit status:256",
             ),
             (
-                Report::DiedBeforeCommit { failure: failure(FailureKind::Exited(died)), attempts: 1, next: retry },
+                Report::DiedBeforeCommit {
+                    failure: failure(FailureKind::ExitedBeforeCommit(died)),
+                    attempts: 1,
+                    next: retry,
+                },
                 "worker 77 died unexpectedly with status:256, restarting",
             ),
             (Report::RestartBegins(Requester::Signal), "received HUP, spawning a new worker"),

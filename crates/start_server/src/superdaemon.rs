@@ -93,6 +93,14 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
         .map_err(|error| error.to_string())?;
     let recipe = Recipe::new(&config).map_err(text("the program cannot be executed"))?;
 
+    // Before the PID file is written: whoever reads it can talk to us.
+    let control = open_control(&config, &mut log)?;
+    if let Some(file) = &mut pid_file {
+        file.write(std::process::id()).map_err(|error| error.to_string())?;
+    }
+    // Descendants of workers that lose their parent come to us, so that none can hide from the end.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(text("failed to become the reaper of orphans"))?;
     if let Some(target) = log_target {
         redirect(&target).map_err(text("failed to redirect the output to the log"))?;
         log = LogOutput::on(std::io::stderr().as_fd());
@@ -102,13 +110,6 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
             .and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?))
             .map_err(text("failed to open /dev/null as standard input"))?;
     }
-    if let Some(file) = &mut pid_file {
-        file.write(std::process::id()).map_err(|error| error.to_string())?;
-    }
-    // Descendants of workers that lose their parent come to us, so that none can hide from the end.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(text("failed to become the reaper of orphans"))?;
-    let control = open_control(&config, &mut log)?;
     Ok(Parts { control, config, signals, environment, listeners, recipe, log, log_command, pid_file, status_file })
 }
 

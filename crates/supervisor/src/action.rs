@@ -76,6 +76,9 @@ pub enum Outcome {
         committed: Option<GenerationNumber>,
         /// Who serves.
         serving: Option<GenerationNumber>,
+        /// What was asked for will not be done. If false, it goes on: it is done already, somebody else wants it too,
+        /// or nobody would serve without it.
+        abandoned: bool,
     },
     /// The superdaemon is ending: no restart any more.
     Stopping,

@@ -222,8 +222,10 @@ pub enum FailureKind {
         /// How the process exited for it.
         status: ExitStatus,
     },
-    /// It exited too early.
+    /// It exited before it was ready.
     Exited(ExitStatus),
+    /// It was ready, but exited within the kill-old delay.
+    ExitedBeforeCommit(ExitStatus),
     /// It was ended before it was ready.
     Abandoned {
         /// Why.

@@ -159,8 +159,9 @@ fn answer(outcome: &Outcome) -> String {
             let failed = number(&failure.map(|failure| failure.generation));
             format!("failed {failed} after {attempts}, kept {}", number(kept))
         }
-        Outcome::TimedOut { committed, serving } => {
-            format!("timed out, committed {}, serving {}", number(committed), number(serving))
+        Outcome::TimedOut { committed, serving, abandoned } => {
+            let abandoned = if *abandoned { "abandoned" } else { "timed out" };
+            format!("{abandoned}, committed {}, serving {}", number(committed), number(serving))
         }
         Outcome::Stopping => "stopping".into(),
         Outcome::Stopped => "stopped".into(),
@@ -777,7 +778,7 @@ mod giving_up {
         scene.passes(0.5);
         scene.exits(2);
         scene.passes(60.0);
-        scene.expect(&["0.0: spawn 2", "0.5: 1: timed out, committed none, serving 1, stop 2"]);
+        scene.expect(&["0.0: spawn 2", "0.5: 1: abandoned, committed none, serving 1, stop 2"]);
     }
 
     #[test]
@@ -786,7 +787,7 @@ mod giving_up {
         scene.asks(1, Commit);
         scene.gives_up(1);
         scene.passes(60.0);
-        scene.expect(&["0.0: spawn 2, 1: timed out, committed none, serving 1, stop 2", "10.0: kill 2"]);
+        scene.expect(&["0.0: spawn 2, 1: abandoned, committed none, serving 1, stop 2", "10.0: kill 2"]);
     }
 
     #[test]
@@ -825,7 +826,7 @@ mod giving_up {
         scene.asks(1, Commit);
         scene.gives_up(1);
         scene.passes(5.0);
-        scene.expect(&["0.0: spawn 2, 1: timed out, committed none, serving 1", "1.0: status [1 2], retire 1"]);
+        scene.expect(&["0.0: spawn 2, 1: abandoned, committed none, serving 1", "1.0: status [1 2], retire 1"]);
     }
 
     #[test]
@@ -839,7 +840,7 @@ mod giving_up {
         scene.expect(&[
             "0.0: spawn 2",
             "1.0: status [1 2]",
-            "2.0: 1: timed out, committed none, serving 1, stop 2, status [1]",
+            "2.0: 1: abandoned, committed none, serving 1, stop 2, status [1]",
         ]);
     }
 
@@ -888,7 +889,7 @@ mod giving_up {
         scene.gives_up(1);
         scene.exits(2);
         scene.passes(60.0);
-        scene.expect(&["0.0: spawn 2", "5.0: stop 2", "6.0: 1: timed out, committed none, serving 1"]);
+        scene.expect(&["0.0: spawn 2", "5.0: stop 2", "6.0: 1: abandoned, committed none, serving 1"]);
     }
 
     #[test]
@@ -899,7 +900,7 @@ mod giving_up {
         scene.gives_up(1);
         scene.happens(Event::SpawnFailed { generation: GenerationNumber(2), errno: 11 });
         scene.passes(60.0);
-        scene.expect(&["0.0: spawn 2, 1: timed out, committed none, serving 1"]);
+        scene.expect(&["0.0: spawn 2, 1: abandoned, committed none, serving 1"]);
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) struct Options {
     #[arg(long, help_heading = FILES, value_name = "FILE or \"| COMMAND\"", value_parser = log_target())]
     pub(super) log_file: Option<LogTarget>,
 
-    /// Go to the background once the listeners are bound; needs --log-file [default: off]
+    /// Run in the background; returns when the first worker runs; needs --log-file [default: off]
     #[arg(long, help_heading = FILES)]
     pub(super) daemonize: bool,
 

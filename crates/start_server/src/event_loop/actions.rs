@@ -6,14 +6,14 @@ use std::os::fd::AsFd;
 use control::Reply;
 use rustix::io::Errno;
 use supervisor::report::{Failure, FailureKind, SpawnStage};
-use supervisor::{Action, Event, ExitStatus, GenerationNumber, Order, Outcome, Pid, Report, RequestId, RunningWorker};
+use supervisor::{Action, Event, GenerationNumber, Order, Outcome, Pid, Report, RequestId, RunningWorker};
 use sys::process_tree;
-use sys::signal::{Signal, send};
+use sys::signal::{Signal, send, send_group};
 
 use super::{EventLoop, LogExcerpt, LogOutput, LogTarget, Newborn, Notes, NotifySocket, ReadyRule, Stage, now};
 use crate::errno::io_reason;
 use crate::log_output::open_log_file;
-use crate::messages::describe;
+use crate::messages::{describe, status_of};
 use crate::superdaemon::redirect;
 
 /// As many of the last lines are kept for the launcher.
@@ -90,7 +90,10 @@ impl EventLoop {
     fn kill(&self, pid: Pid) -> io::Result<()> {
         match self.orphans.iter().find(|orphan| orphan.pid == pid.0) {
             Some(orphan) => orphan.signal(Signal::KILL),
-            None => self.kill_family(pid, self.generation_of(pid)).map(drop),
+            None => self.kill_family(pid, self.generation_of(pid)).map(drop).or_else(|error| {
+                // The worker at least, and its group, whatever it was that kept the others from being found.
+                send_group(pid.0, Signal::KILL).or_else(|_| send(pid.0, Signal::KILL)).map_err(|_| error)
+            }),
         }
     }
 
@@ -188,8 +191,8 @@ impl EventLoop {
                 kept: kept.map(number),
                 log: self.excerpt.as_ref().map(LogExcerpt::lines).unwrap_or_default(),
             },
-            Outcome::TimedOut { committed, serving } => {
-                Reply::TimedOut { committed: committed.map(number), serving: serving.map(number) }
+            Outcome::TimedOut { committed, serving, abandoned } => {
+                Reply::TimedOut { committed: committed.map(number), serving: serving.map(number), abandoned }
             }
             Outcome::Stopping => Reply::Stopping,
             // It is not quite over: what the workers have left behind comes first.
@@ -216,15 +219,6 @@ impl EventLoop {
                     format!("failed to open log file:{}: {why}; writing to the one that is open", path.display());
                 self.tell(&line);
             }
-        }
-    }
-}
-
-fn status_of(failure: &Failure) -> Option<ExitStatus> {
-    match failure.kind {
-        FailureKind::Spawn { .. } => None,
-        FailureKind::Exec { status, .. } | FailureKind::Exited(status) | FailureKind::Abandoned { status, .. } => {
-            Some(status)
         }
     }
 }

@@ -12,6 +12,7 @@ use sys::process_tree;
 use sys::signal::Signal;
 
 use super::{EventLoop, now};
+use crate::messages::plural;
 
 /// How often the last processes are looked for when nobody reports their end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -48,11 +49,16 @@ impl EventLoop {
         let (due, rest) = self.strays.iter().partition::<Vec<_>, _>(|strays| strays.kill_at <= now);
         self.strays = rest;
         for Strays { generation, leader, .. } in due {
+            // The worker was reaped, so its PID may be another worker's by now; then its group was empty.
+            if self.supervisor.generations().iter().any(|state| state.workers.contains(&leader)) {
+                continue;
+            }
             let line = match self.kill_family(leader, Some(generation)) {
                 Ok(0) => continue,
                 Ok(count) => format!(
-                    "generation {generation} (pid {leader}) has gone and left {count} processes behind; the drain \
-                     timeout is over, they were killed"
+                    "generation {generation} (pid {leader}) has gone and left {} behind; the drain timeout is over, all \
+                     of that was killed",
+                    plural(count, "process", "processes")
                 ),
                 Err(error) => {
                     format!("what generation {generation} (pid {leader}) has left behind could not be killed: {error}")
@@ -72,7 +78,8 @@ impl EventLoop {
                 .any(|received| matches!(received.signal, Signal::TERM | Signal::INT | Signal::QUIT));
             if impatient || now() >= deadline {
                 if let Ok(count @ 1..) = self.kill_children() {
-                    self.tell(&format!("the workers have gone and left {count} processes behind; they were killed"));
+                    let left = plural(count, "process", "processes");
+                    self.tell(&format!("the workers have gone and left {left} behind; all of that was killed"));
                 }
                 return;
             }

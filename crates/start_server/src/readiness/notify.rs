@@ -4,23 +4,18 @@
 //! A datagram belongs to the generation whose socket it came in on. That is more than its sender's PID can tell: the
 //! sender may be any descendant of the worker, a short-lived `systemd-notify` among them, and may be gone already.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, UCred, recvmsg, sockopt::set_socket_passcred,
-};
 use rustix::process::geteuid;
+use sys::credentials::{self, Credentials};
 use sys::process_tree;
 
 /// systemd reads as much.
 const LONGEST_DATAGRAM: usize = 4096;
-/// As many descriptors as the kernel lets one datagram carry; they are closed, which is what BARRIER=1 waits for.
-const MOST_DESCRIPTORS: usize = 253;
 
 /// The socket of one generation.
 #[derive(Debug)]
@@ -56,7 +51,7 @@ impl NotifySocket {
         let name = format!("start_server/{}/notify/{generation}/{random}", std::process::id());
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         socket.set_nonblocking(true)?;
-        set_socket_passcred(&socket, true)?;
+        credentials::ask_for_senders(&socket)?;
         Ok(Self { socket, name })
     }
 
@@ -76,61 +71,33 @@ impl NotifySocket {
         let mut messages = Vec::new();
         // Somebody who never stops talking must not keep the superdaemon here.
         for _ in 0..100 {
-            match self.receive() {
-                Ok(Some((text, sender))) => {
-                    if sender.is_some_and(|sender| speaks_for(sender, worker)) {
-                        messages.extend(parse(&text));
-                    }
-                }
-                Ok(None) | Err(_) => break,
+            let Ok((text, sender)) = self.receive() else { break };
+            if sender.is_some_and(|sender| speaks_for(sender, worker)) {
+                messages.extend(parse(&text));
             }
         }
         messages
     }
 
-    fn receive(&self) -> io::Result<Option<(Vec<u8>, Option<UCred>)>> {
+    fn receive(&self) -> io::Result<(Vec<u8>, Option<Credentials>)> {
         let mut data = [0; LONGEST_DATAGRAM];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = match recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut data)],
-            &mut ancillary,
-            RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
-        ) {
-            Ok(received) => received,
-            Err(rustix::io::Errno::AGAIN) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let mut sender = None;
-        for message in ancillary.drain() {
-            match message {
-                RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials),
-                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.for_each(drop),
-                _ => {}
-            }
-        }
+        let datagram = credentials::receive(&self.socket, &mut data)?;
         // A text that was cut may end in the middle of a word.
-        let text = if received.flags.contains(ReturnFlags::TRUNC) {
-            &[]
-        } else {
-            data.get(..received.bytes).unwrap_or_default()
-        };
-        Ok(Some((text.to_vec(), sender)))
+        let length = if datagram.truncated { 0 } else { datagram.length };
+        Ok((data.get(..length).unwrap_or_default().to_vec(), datagram.sender))
     }
 }
 
 /// A sender that has already gone is nobody's descendant any more, but its user is known, and it may well have been
 /// sent by a worker that has given up our user's rights.
-fn speaks_for(sender: UCred, worker: i32) -> bool {
-    let pid = sender.pid.as_raw_nonzero().get();
-    let user = sender.uid;
-    user == geteuid()
-        || user.is_root()
-        || pid == worker
-        || process_tree::is_descendant(pid, worker)
-        || process_tree::user(worker) == Some(user.as_raw())
-        || process_tree::descendants(worker).into_iter().any(|pid| process_tree::user(pid) == Some(user.as_raw()))
+fn speaks_for(sender: Credentials, worker: i32) -> bool {
+    let user = Some(sender.uid);
+    sender.uid == geteuid().as_raw()
+        || sender.uid == 0
+        || sender.pid == worker
+        || process_tree::is_descendant(sender.pid, worker)
+        || process_tree::user(worker) == user
+        || process_tree::descendants(worker).into_iter().any(|pid| process_tree::user(pid) == user)
 }
 
 /// The assignments of a datagram that mean something to us; `RELOADING`, `MAINPID`, `WATCHDOG`, `FDSTORE` and whatever

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use control::{LONGEST_LINE, Reply, Request, decode_reply, encode};
 use rustix::process::geteuid;
+use sys::credentials;
 
 use super::{Ending, Failure};
 use crate::control_socket::abstract_name;
+use crate::errno::io_reason;
 
 /// How long a superdaemon that was told that its client gave up may take to say where it stands.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -19,7 +21,7 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
-    /// The superdaemon.
+    /// The superdaemon; 0 if it is in another PID namespace.
     pub pid: i32,
 }
 
@@ -48,7 +50,7 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
             Err(error) => Err(Failure::new(
                 Ending::Failed,
-                format!("failed to connect to the control socket @{}: {error}", abstract_name(pid)),
+                format!("failed to connect to the control socket @{}: {}", abstract_name(pid), io_reason(&error)),
             )),
         }
     }
@@ -62,25 +64,28 @@ impl Connection {
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ending::NotRunning,
                     _ => Ending::Failed,
                 };
-                Err(Failure::new(ending, format!("no superdaemon answers at {}: {error}", path.display())))
+                Err(Failure::new(
+                    ending,
+                    format!("no superdaemon answers at {}: {}", path.display(), io_reason(&error)),
+                ))
             }
         }
     }
 
     /// Only our own user's superdaemon, or root's, is believed.
     fn verified(stream: UnixStream) -> Result<Self, Failure> {
-        let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(|error| {
-            Failure::new(Ending::Failed, format!("failed to learn who holds the control socket: {error}"))
+        let peer = credentials::of_peer(&stream).map_err(|error| {
+            Failure::new(Ending::Failed, format!("failed to learn who holds the control socket: {}", io_reason(&error)))
         })?;
         let us = geteuid();
-        if peer.uid == us || peer.uid.is_root() || us.is_root() {
-            return Ok(Self { stream, pid: peer.pid.as_raw_nonzero().get() });
+        if peer.uid == us.as_raw() || peer.uid == 0 || us.is_root() {
+            return Ok(Self { stream, pid: peer.pid });
         }
         Err(Failure::new(
             Ending::Failed,
             format!(
                 "the control socket is held by user {}, not by you (user {}) or root; run this as that user",
-                peer.uid.as_raw(),
+                peer.uid,
                 us.as_raw()
             ),
         ))
@@ -96,7 +101,10 @@ impl Connection {
     ) -> Result<Reply, Failure> {
         let Self { mut stream, pid } = self;
         let broken = |error: io::Error| {
-            Failure::new(Ending::Failed, format!("the connection to the superdaemon (pid {pid}) broke: {error}"))
+            Failure::new(
+                Ending::Failed,
+                format!("the connection to the superdaemon (pid {pid}) broke: {}", io_reason(&error)),
+            )
         };
         stream.write_all(encode(&request).as_bytes()).map_err(broken)?;
         let mut deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -120,7 +128,7 @@ impl Connection {
                     continue;
                 }
                 Err(error) if is_timeout(&error) => {
-                    return Ok(Reply::TimedOut { committed: None, serving: None });
+                    return Ok(Reply::TimedOut { committed: None, serving: None, abandoned: false });
                 }
                 Err(error) => return Err(broken(error)),
             }

@@ -52,8 +52,15 @@ fn try_restart(verb: &RestartVerb) -> Result<Ending, Failure> {
             tell(format!("time is up: generation {generation} is current, but older ones have not gone yet"));
             Ending::TimedOut
         }
+        Reply::TimedOut { serving: Some(serving), abandoned: true, .. } => {
+            tell(format!("time is up: the restart is abandoned, generation {serving} goes on serving"));
+            Ending::TimedOut
+        }
         Reply::TimedOut { serving: Some(serving), .. } => {
-            tell(format!("time is up: the attempt is abandoned, generation {serving} goes on serving"));
+            tell(format!(
+                "time is up: the restart goes on, since somebody else has asked for it too; meanwhile generation \
+                 {serving} serves"
+            ));
             Ending::TimedOut
         }
         Reply::TimedOut { .. } => {

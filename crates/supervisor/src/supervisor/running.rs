@@ -247,22 +247,24 @@ impl Running {
 
     fn give_up(&mut self, request: RequestId, turn: &mut Turn) {
         let serving = self.current_number();
-        let timed_out = |committed| Outcome::TimedOut { committed, serving };
+        let timed_out = |committed, abandoned| Outcome::TimedOut { committed, serving, abandoned };
         if let Some(queued) = &mut self.queued
             && queued.demand.drop_out(request)
         {
-            turn.answer(request, timed_out(None));
-            if queued.demand.is_gone() {
+            let abandoned = queued.demand.is_gone();
+            turn.answer(request, timed_out(None, abandoned));
+            if abandoned {
                 self.queued = None;
             }
         } else if let Some(at) = self.draining.iter().position(|(waiter, _)| *waiter == request) {
             let (_, generation) = self.draining.remove(at);
-            turn.answer(request, timed_out(Some(generation)));
+            turn.answer(request, timed_out(Some(generation), false));
         } else if let Some(attempt) = &mut self.attempt
             && attempt.demand.drop_out(request)
         {
-            turn.answer(request, timed_out(None));
-            if self.is_unwanted() {
+            let abandoned = self.is_unwanted();
+            turn.answer(request, timed_out(None, abandoned));
+            if abandoned {
                 self.abandon(AbandonReason::RequesterGaveUp, turn);
             }
         }
@@ -487,9 +489,7 @@ impl Running {
         };
         turn.report(match failure.kind {
             FailureKind::Spawn { errno } => Report::SpawnFailed { generation: failure.generation, errno, next },
-            FailureKind::Exited(_) if matches!(attempt.step, Step::Soaking { .. }) => {
-                Report::DiedBeforeCommit { failure, attempts, next }
-            }
+            FailureKind::ExitedBeforeCommit(_) => Report::DiedBeforeCommit { failure, attempts, next },
             _ => Report::StartFailed { failure, attempts, next },
         });
         if !given_up {
@@ -580,9 +580,8 @@ impl Running {
             Step::Starting(Starting { candidate, exec_error: Some((stage, errno)), .. }) => {
                 (candidate, FailureKind::Exec { stage: *stage, errno: *errno, status })
             }
-            Step::Starting(Starting { candidate, .. }) | Step::Soaking { candidate, .. } => {
-                (candidate, FailureKind::Exited(status))
-            }
+            Step::Starting(Starting { candidate, .. }) => (candidate, FailureKind::Exited(status)),
+            Step::Soaking { candidate, .. } => (candidate, FailureKind::ExitedBeforeCommit(status)),
             Step::Ending { candidate, reason } => (candidate, FailureKind::Abandoned { reason: *reason, status }),
             Step::Spawning(_) | Step::Waiting { .. } => return After::GoOn,
         };

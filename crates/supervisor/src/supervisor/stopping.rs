@@ -111,7 +111,7 @@ impl Stopping {
             Event::GiveUp(request) => {
                 if let Some(at) = self.waiters.iter().position(|&waiter| waiter == request) {
                     self.waiters.remove(at);
-                    turn.answer(request, Outcome::TimedOut { committed: None, serving: None });
+                    turn.answer(request, Outcome::TimedOut { committed: None, serving: None, abandoned: false });
                 }
             }
             Event::Tick => {}
