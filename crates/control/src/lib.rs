@@ -87,6 +87,9 @@ pub enum Reply {
         /// The generation that became current all the same; older ones still drain.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         committed: Option<u32>,
+        /// The workers that do.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        draining: Vec<i32>,
         /// The generation that serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         serving: Option<u32>,
@@ -188,7 +191,8 @@ mod tests {
                 kept: Some(1),
                 log: vec!["syntax error".to_owned()],
             },
-            Reply::TimedOut { committed: None, serving: Some(1), abandoned: true },
+            Reply::TimedOut { committed: None, draining: vec![], serving: Some(1), abandoned: true },
+            Reply::TimedOut { committed: Some(2), draining: vec![4711], serving: Some(2), abandoned: false },
             Reply::Stopping,
             Reply::Stopped,
             Reply::Status(Box::default()),

@@ -257,13 +257,13 @@ impl Client {
 
     /// Reads and writes what can be without waiting. The request, when it is complete.
     fn exchange(&mut self, now: Instant) -> io::Result<Option<Request>> {
-        self.flush()?;
-        if self.has_its_answer() {
-            return Ok(None);
+        // One that is not polled for input and has nothing to be written to was reported because it is gone.
+        if self.is_silent && self.output.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if self.is_silent {
-            // It is not polled for input, so with nothing to write this is its end.
-            return if self.output.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) };
+        self.flush()?;
+        if self.is_silent || self.has_its_answer() {
+            return Ok(None);
         }
         let Some(line) = self.next_line(now)? else { return Ok(None) };
         match (decode_request(&String::from_utf8_lossy(&line)), self.state) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use control::Request;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, wait};
+use rustix::process::{WaitOptions, waitpid};
 use rustix::time::{ClockId, clock_gettime};
 use supervisor::event::Until;
 use supervisor::policy::Readiness;
@@ -80,6 +80,8 @@ pub struct EventLoop {
     /// What is known of each generation besides what the supervisor needs.
     notes: BTreeMap<GenerationNumber, Notes>,
     proving: Proving,
+    /// Proofs that were found in this turn.
+    proofs: Vec<Event>,
     /// What the generation that was spawned last has written, where there is a log file.
     excerpt: Option<LogExcerpt>,
     tally: Tally,
@@ -159,6 +161,7 @@ impl EventLoop {
             orphans,
             notes: BTreeMap::new(),
             proving: Proving::Nothing,
+            proofs: Vec::new(),
             excerpt: None,
             tally: Tally { since: now(), restarts: 0, failures: 0, last_failure: None },
             voice,
@@ -280,11 +283,23 @@ impl EventLoop {
         if let Some(line) = step.line {
             self.tell(&line);
         }
-        if let Some(event) = step.event {
-            self.feed(event);
-        }
+        self.proofs.extend(step.event);
+        self.accept_proofs();
         if self.supervisor.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.reap();
             self.feed(Event::Tick);
+        }
+    }
+
+    /// Tells the supervisor what was proved, unless those of whom it was proved have died meanwhile: a commit must not
+    /// be made for the dead.
+    fn accept_proofs(&mut self) {
+        if self.proofs.is_empty() {
+            return;
+        }
+        self.reap();
+        for proof in std::mem::take(&mut self.proofs) {
+            self.feed(proof);
         }
     }
 
@@ -320,22 +335,39 @@ impl EventLoop {
         }
     }
 
-    /// Takes note of every child that has ended. One at a time: the supervisor must not signal a process that was
-    /// reaped without its knowledge.
+    /// Takes note of every child that has ended. One at a time, and with nothing in between: the supervisor must not
+    /// signal a process that was reaped without its knowledge.
     fn reap(&mut self) {
         loop {
-            let (pid, status) = match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => (Pid(pid.as_raw_nonzero().get()), ExitStatus(status.as_raw())),
-                Ok(None) | Err(Errno::CHILD) => return,
-                Err(Errno::INTR) => continue,
+            let pid = match sys::children::ended() {
+                Ok(Some(pid)) => Pid(pid),
+                Ok(None) => return,
                 Err(error) => {
-                    let error = io::Error::from(error);
                     self.parts.log.line(&format!("failed to learn which children ended: {error}"));
                     return;
                 }
             };
-            self.ended(pid, status);
+            self.hear_last_words(pid);
+            match waitpid(rustix::process::Pid::from_raw(pid.0), WaitOptions::NOHANG) {
+                Ok(Some((_, status))) => self.ended(pid, ExitStatus(status.as_raw())),
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    let error = io::Error::from(error);
+                    self.parts.log.line(&format!("failed to learn how process {pid} ended: {error}"));
+                    return;
+                }
+            }
         }
+    }
+
+    /// What a child said before it died counts first. What follows from that may be signals, even to itself, so it is
+    /// not reaped yet.
+    fn hear_last_words(&mut self, pid: Pid) {
+        self.read_newborns();
+        if let Some(generation) = self.generation_of(pid) {
+            self.read_notifications(generation);
+        }
+        self.reload_environment();
     }
 
     fn ended(&mut self, pid: Pid, status: ExitStatus) {
@@ -348,19 +380,11 @@ impl EventLoop {
             return;
         }
         if self.proving.is_check(pid.0) {
-            if let Some(event) = self.proving.check_ended(status, now) {
-                self.feed(event);
-            }
+            self.proofs.extend(self.proving.check_ended(status, now));
             return;
         }
-        // What it said before it died counts first.
-        self.read_newborns();
         self.newborns.retain(|newborn| newborn.pid != pid);
-        if let Some(generation) = self.generation_of(pid) {
-            self.read_notifications(generation);
-        }
         self.expect_strays(pid);
-        self.reload_environment();
         self.feed(Event::Exited { pid, status });
     }
 
@@ -403,7 +427,7 @@ impl EventLoop {
         let (Some(notify), Some(Pid(worker))) = (&notes.notify, notes.worker) else { return };
         for message in notify.read(worker) {
             match message {
-                Message::Ready => self.feed(Event::Ready { generation, by: ReadyBy::Notify }),
+                Message::Ready => self.proofs.push(Event::Ready { generation, by: ReadyBy::Notify }),
                 Message::Extend(by) => self.feed(Event::ExtendReadiness { generation, by }),
                 Message::Status(text) => self.note(generation, text),
                 Message::Stopping => self.note(generation, "it is stopping".to_owned()),

@@ -4,6 +4,7 @@
 
 pub mod accept_probe;
 pub mod background;
+pub mod children;
 pub mod credentials;
 pub mod listen_queue;
 pub mod process_tree;

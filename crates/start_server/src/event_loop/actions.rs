@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use control::Reply;
 use rustix::io::Errno;
 use supervisor::report::{Failure, FailureKind, SpawnStage};
-use supervisor::{Action, Event, GenerationNumber, Order, Outcome, Pid, Report, RequestId, RunningWorker};
+use supervisor::{Action, Event, GenerationNumber, Order, Outcome, Pid, Report, RequestId, Role, RunningWorker};
 use sys::process_tree;
 use sys::signal::{Signal, send, send_group};
 
@@ -192,7 +192,9 @@ impl EventLoop {
                 log: self.excerpt.as_ref().map(LogExcerpt::lines).unwrap_or_default(),
             },
             Outcome::TimedOut { committed, serving, abandoned } => {
-                Reply::TimedOut { committed: committed.map(number), serving: serving.map(number), abandoned }
+                let draining = if committed.is_some() { self.draining() } else { Vec::new() };
+                let (committed, serving) = (committed.map(number), serving.map(number));
+                Reply::TimedOut { committed, draining, serving, abandoned }
             }
             Outcome::Stopping => Reply::Stopping,
             // It is not quite over: what the workers have left behind comes first.
@@ -201,6 +203,13 @@ impl EventLoop {
         if let Some(control) = &mut self.parts.control {
             control.answer(request, &reply, now());
         }
+    }
+
+    /// The workers that were told to go and have not gone.
+    fn draining(&self) -> Vec<i32> {
+        let states = self.supervisor.generations();
+        let told = states.iter().filter(|state| state.role == Role::Draining);
+        told.flat_map(|state| &state.workers).map(|pid| pid.0).collect()
     }
 
     /// For rotated logs: whoever runs from now on writes to the file that has the name now.

@@ -106,7 +106,11 @@ impl Connection {
                 format!("the connection to the superdaemon (pid {pid}) broke: {}", io_reason(&error)),
             )
         };
-        stream.write_all(encode(&request).as_bytes()).map_err(broken)?;
+        match stream.write_all(encode(&request).as_bytes()) {
+            // It does not want to hear us, but has said why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other.map_err(broken)?,
+        }
         let mut deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut gave_up = false;
         let mut reader = BufReader::new(stream.try_clone().map_err(broken)?);
@@ -128,7 +132,12 @@ impl Connection {
                     continue;
                 }
                 Err(error) if is_timeout(&error) => {
-                    return Ok(Reply::TimedOut { committed: None, serving: None, abandoned: false });
+                    return Ok(Reply::TimedOut {
+                        committed: None,
+                        draining: Vec::new(),
+                        serving: None,
+                        abandoned: false,
+                    });
                 }
                 Err(error) => return Err(broken(error)),
             }

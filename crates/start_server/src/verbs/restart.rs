@@ -48,8 +48,9 @@ fn try_restart(verb: &RestartVerb) -> Result<Ending, Failure> {
                 None => Ending::Failed,
             }
         }
-        Reply::TimedOut { committed: Some(generation), .. } => {
-            tell(format!("time is up: generation {generation} is current, but older ones have not gone yet"));
+        Reply::TimedOut { committed: Some(generation), draining, .. } => {
+            let pids: Vec<String> = draining.iter().map(ToString::to_string).collect();
+            tell(format!("time is up: generation {generation} is current; still draining: {}", pids.join(",")));
             Ending::TimedOut
         }
         Reply::TimedOut { serving: Some(serving), abandoned: true, .. } => {

@@ -1,0 +1,136 @@
+//! A superdaemon with a real server, of which nothing is left after the test, however the test ends.
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use testkit::{Address, Builder, Daemon, Port, get};
+
+/// The superdaemon. Everything that `Daemon` can do is at hand by dereference.
+pub struct Stage {
+    daemon: Daemon,
+    pub address: Address,
+    _port: Port,
+}
+
+impl Stage {
+    /// Starts `program` with `options` and, as the environment, `variables`; waits for the first answer.
+    pub fn start(options: &[&str], variables: &[(&str, &str)], program: impl FnOnce(&Builder) -> Vec<String>) -> Self {
+        let port = Port::new();
+        let mut builder = Daemon::new(env!("CARGO_BIN_EXE_start_server")).with_files();
+        builder = builder.option(format!("--port=127.0.0.1:{port}")).options(options.iter().copied());
+        // Programs of the system's administrator may not be in everybody's search path.
+        let path = std::env::var("PATH").unwrap_or_default();
+        builder = builder.env("PATH", format!("{path}:/usr/sbin"));
+        for (name, value) in variables {
+            builder = builder.env(*name, *value);
+        }
+        let words = program(&builder);
+        let address = Address::local(port.number());
+        let stage = Self { daemon: builder.program(words).start(), address, _port: port };
+        stage.wait_status_file(|generations| generations == [1]);
+        stage.wait_for("the first answer", || get(&stage.address, "/").ok());
+        stage
+    }
+
+    /// Restarts it, and waits until nothing but the new generation is left.
+    pub fn restart(&self, generation: u32) {
+        self.hup();
+        self.wait_status_file(|generations| generations == [generation]);
+    }
+
+    /// Stops it, and looks for anything that it left behind.
+    pub fn stop(mut self) {
+        // The old generation may have taken a connection for which the new one woke up, too, and then hung in accept:
+        // this one is taken by the new one alone.
+        self.wait_for("a last answer", || get(&self.address, "/").ok());
+        let groups = self.groups();
+        assert_eq!(self.daemon.stop().code(), Some(0), "{:?}", self.lines());
+        self.wait_gone();
+        // A program may have overwritten the mark in its environment, but it is in one of the groups.
+        self.wait_for_groups(&groups);
+        assert!(!self.path("pid").exists() && !self.path("status").exists(), "files are left behind");
+    }
+
+    /// The process groups of all workers that there ever were.
+    fn groups(&self) -> BTreeSet<u32> {
+        let lines = self.lines();
+        let workers = lines.iter().filter_map(|line| line.strip_prefix("starting new worker ")?.parse().ok());
+        workers.collect()
+    }
+
+    fn wait_for_groups(&self, groups: &BTreeSet<u32>) {
+        // Not by the daemon's own wait: with none of its processes left, that has nothing to wait for.
+        testkit::wait_for(
+            || format!("the end of all processes of the groups {groups:?}"),
+            || members(groups).is_empty().then_some(()),
+        );
+    }
+}
+
+impl Deref for Stage {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // After a failure the workers' marks may be gone, but the superdaemon knows them: QUIT has it end them all.
+        if self.daemon.is_running() {
+            self.daemon.signal("QUIT");
+            let limit = Instant::now() + testkit::patience();
+            while self.daemon.is_running() && Instant::now() < limit {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// The processes of these groups, zombies not counted.
+fn members(groups: &BTreeSet<u32>) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_member = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // proc_pid_stat(5), after the name in parentheses: state, parent, group.
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let is_zombie = matches!(fields.next(), Some("Z" | "X") | None);
+        let group = fields.nth(1).and_then(|group| group.parse().ok());
+        !is_zombie && group.is_some_and(|group: u32| groups.contains(&group))
+    };
+    pids.filter(is_member).collect()
+}
+
+/// A file that belongs to these tests.
+pub fn fixture(name: &str) -> String {
+    format!("{}/tests/real_servers/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The first of these programs that there is, by path or in the search path.
+pub fn program(candidates: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let find = |name: &&str| match name.contains('/') {
+        true => Some(PathBuf::from(name)).filter(|file| file.is_file()),
+        false => std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()),
+    };
+    candidates.iter().find_map(find)
+}
+
+/// What was found. Without it a test has nothing to work with: it says so and is over, except where nothing may be
+/// left out.
+pub fn needed<T>(what: &str, found: Option<T>) -> Option<T> {
+    if found.is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} is not installed");
+        eprintln!("{what} is not installed: not tested");
+    }
+    found
+}
+
+/// A path as a word of a command line.
+pub fn word(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
