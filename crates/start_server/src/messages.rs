@@ -105,7 +105,7 @@ impl Words {
                 format!(
                     "generation {generation} (pid {pid}) {}{}",
                     ended(*status),
-                    if *nobody_serves { "; nobody serves until the new generation does" } else { "" }
+                    if *nobody_serves { "; it was the current one, and its successor is not ready yet" } else { "" }
                 ),
             ],
             Report::CurrentDied { generation, pid, status, respawn_in } => vec![

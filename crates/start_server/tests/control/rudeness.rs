@@ -44,6 +44,7 @@ fn wait_descriptors(daemon: &Daemon, count: usize) {
 #[test]
 fn hundreds_who_say_nothing_useful() {
     let daemon = started(&[]);
+    daemon.settle();
     let before = descriptors(&daemon);
     for what in ["", "{\"version\":1,", "\n", "\0\0\0\0", RESTART] {
         let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(&daemon)).collect();
@@ -66,6 +67,7 @@ fn hundreds_who_say_nothing_useful() {
 #[test]
 fn too_many_who_wait_are_told() {
     let daemon = started(&["--kill-old-delay=600"]);
+    daemon.settle();
     let before = descriptors(&daemon);
     let mut clients = Vec::new();
     let begun = Instant::now();
@@ -90,6 +92,7 @@ fn too_many_who_wait_are_told() {
 fn clients_leave_descriptors_for_workers() {
     let daemon = ours().after_script("ulimit -n 40").option("--interval=0.1").server([] as [&str; 0]).start();
     daemon.wait_status_file(|generations| generations == [1]);
+    daemon.settle();
     let before = descriptors(&daemon);
     let clients: Vec<Client> = (0..100).map(|_| Client::connect(&daemon)).collect();
     assert_serves(&daemon);
@@ -110,6 +113,7 @@ fn those_who_never_read_lose_progress_and_nothing_else() {
     socket.connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
     socket.send(b"READY=1").unwrap();
     daemon.wait_line("is ready after");
+    daemon.settle();
     let before = (descriptors(&daemon), resident_kilobytes(&daemon));
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&daemon)).collect();
     clients.iter_mut().for_each(|client| client.send(RESTART));
@@ -140,6 +144,7 @@ fn those_who_never_read_lose_progress_and_nothing_else() {
 #[test]
 fn those_who_leave_in_the_middle_of_everything() {
     let daemon = started(&[]);
+    daemon.settle();
     let before = descriptors(&daemon);
     for _ in 0..10 {
         Client::connect(&daemon);
@@ -176,6 +181,7 @@ fn those_who_leave_in_the_middle_of_everything() {
 #[test]
 fn a_line_without_end() {
     let daemon = started(&[]);
+    daemon.settle();
     let before = (descriptors(&daemon), resident_kilobytes(&daemon));
     let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(&daemon)).collect();
     for _ in 0..20 {
@@ -191,6 +197,7 @@ fn a_line_without_end() {
 #[test]
 fn the_silent_are_sent_away() {
     let daemon = started(&[]);
+    daemon.settle();
     let before = descriptors(&daemon);
     let mut silent = Client::connect(&daemon);
     daemon.wait_for("the connection", || (descriptors(&daemon) == before + 1).then_some(()));

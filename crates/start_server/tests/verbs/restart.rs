@@ -252,14 +252,16 @@ fn ten_shells_at_once_get_ten_right_answers() {
 /// Ten that come while one is under way share one more restart.
 #[test]
 fn those_who_come_during_a_restart_share_the_next() {
-    let daemon = started(quick().option("--kill-old-delay=1").server([] as [&str; 0]));
+    let ready = "--ready=exec:test $SERVER_STARTER_GENERATION = 1 -o -e good";
+    let daemon = started(quick().option(ready).server([] as [&str; 0]));
     let mut first = Verb::start(&daemon, &RESTART);
-    first.wait_said("is ready after");
+    first.wait_said("starting new worker");
     let mut others: Vec<_> = (0..10).map(|_| Verb::start(&daemon, &RESTART)).collect();
     for (n, other) in others.iter_mut().enumerate() {
         daemon.wait_lines("one more restart follows", n + 1);
         other.wait_said("");
     }
+    fs::write(daemon.path("good"), "").unwrap();
     first.end().expect(0, &["generation 2 is current"]);
     others.into_iter().for_each(|other| other.end().expect(0, &["generation 3 is current, and no older one is left"]));
     assert_eq!(status(&daemon).current, Some(3));
