@@ -24,7 +24,7 @@ class Application
   GEM_HOME = Dir.mktmpdir("start-server-gems").tap do |directory|
     Minitest.after_run { FileUtils.rm_rf(directory) }
     gemfile = File.join(directory, "Gemfile")
-    File.write(gemfile, "source 'https://rubygems.org'\ngem 'server-starter', path: #{RUBY_DIRECTORY.inspect}\n" \
+    File.write(gemfile, "gem 'server-starter', path: #{RUBY_DIRECTORY.inspect}\n" \
                         "gem 'resque_starter', path: #{File.join(__dir__, 'job_runner').inspect}\n")
     environment = { "GEM_HOME" => directory, "BUNDLE_GEMFILE" => gemfile, "BUNDLE_SILENCE_ROOT_WARNING" => "1" }
     output, status = Open3.capture2e(environment, "bundle", "install", "--local", chdir: directory)

@@ -49,11 +49,11 @@ impl EventLoop {
         let (due, rest) = self.strays.iter().partition::<Vec<_>, _>(|strays| strays.kill_at <= now);
         self.strays = rest;
         for Strays { generation, leader, .. } in due {
-            // The worker was reaped, so its PID may be another worker's by now; then its group was empty.
-            if self.supervisor.generations().iter().any(|state| state.workers.contains(&leader)) {
-                continue;
-            }
-            let line = match self.kill_family(leader, Some(generation)) {
+            // The worker was reaped, so its PID may be another worker's by now. Then its group was empty; no process has
+            // the PID 0, so that only those are meant that left the group.
+            let taken = self.supervisor.generations().iter().any(|state| state.workers.contains(&leader));
+            let group = if taken { Pid(0) } else { leader };
+            let line = match self.kill_family(group, Some(generation)) {
                 Ok(0) => continue,
                 Ok(count) => format!(
                     "generation {generation} (pid {leader}) has gone and left {} behind; the drain timeout is over, all \
