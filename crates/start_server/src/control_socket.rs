@@ -7,7 +7,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use supervisor::{Instant, RequestId};
 use sys::credentials;
 
 use crate::errno::io_reason;
+use crate::file_identity::FileIdentity;
 
 /// As many connections are served at a time, or fewer where descriptors are scarce.
 const MOST_CLIENTS: usize = 256;
@@ -42,8 +43,8 @@ pub fn abstract_name(pid: i32) -> String {
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
-    /// The file to remove at the end, with device and inode.
-    file: Option<(PathBuf, (u64, u64))>,
+    /// The file to remove at the end, if it still is ours.
+    file: Option<(PathBuf, FileIdentity)>,
     /// In the order in which they came.
     clients: Vec<Client>,
     most_clients: usize,
@@ -175,7 +176,7 @@ impl ControlSocket {
             let _ = client.flush();
         }
         if let Some((path, identity)) = &self.file
-            && identity_of(path).is_ok_and(|found| found == *identity)
+            && identity.is_at(path)
         {
             let _ = std::fs::remove_file(path);
         }
@@ -353,7 +354,7 @@ fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-fn listen_at(path: &Path) -> Result<(UnixListener, (u64, u64)), String> {
+fn listen_at(path: &Path) -> Result<(UnixListener, FileIdentity), String> {
     let failed = |error: io::Error| {
         let why = io_reason(&error);
         format!("failed to open the control socket {}: {why}; give a path in a directory of yours", path.display())
@@ -371,9 +372,5 @@ fn listen_at(path: &Path) -> Result<(UnixListener, (u64, u64)), String> {
     let listener = UnixListener::bind(path);
     umask(before);
     let listener = listener.map_err(failed)?;
-    Ok((listener, identity_of(path).map_err(failed)?))
-}
-
-fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
-    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+    Ok((listener, FileIdentity::at(path).map_err(failed)?))
 }

@@ -8,7 +8,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use rustix::process::{Resource, getrlimit, umask};
 
 use crate::errno::{io_reason, reason};
+use crate::file_identity::FileIdentity;
 use crate::listen_spec::{Host, HostPort, ListenAddress, ListenSpec};
 use crate::orphans::{Inheritance, Orphan, inherit, unix_sockets_at};
 use crate::port_holders::{Protocol, holders, sockets};
@@ -42,8 +43,7 @@ struct Listener {
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    identity: FileIdentity,
 }
 
 /// A socket that is bound, and what came with it.
@@ -165,9 +165,9 @@ impl Listeners {
     /// Removes the socket files, except those that are not ours any more. `report` gets lines to log.
     pub fn remove_socket_files(&mut self, report: &mut dyn FnMut(String)) {
         for file in self.all.iter_mut().filter_map(|listener| listener.file.take()) {
-            let ours = fs::symlink_metadata(&file.path)
-                .is_ok_and(|found| (found.dev(), found.ino()) == (file.device, file.inode));
-            if ours && let Err(error) = fs::remove_file(&file.path) {
+            if file.identity.is_at(&file.path)
+                && let Err(error) = fs::remove_file(&file.path)
+            {
                 report(format!("failed to unlink file:{}:{}", file.path.display(), io_reason(&error)));
             }
         }
@@ -343,8 +343,8 @@ fn unix_socket(path: &Path, report: &mut dyn FnMut(String)) -> Result<Bound, Lis
 impl SocketFile {
     /// The file that is at this path now.
     fn at(path: &Path) -> Result<Self, ListenError> {
-        match fs::symlink_metadata(path) {
-            Ok(found) => Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() }),
+        match FileIdentity::at(path) {
+            Ok(identity) => Ok(Self { path: path.to_owned(), identity }),
             Err(error) => {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 Err(refused(path, errno, "something else removes files there; choose another path"))
@@ -458,7 +458,7 @@ fn errno_reason(errno: Errno) -> String {
 mod tests {
     use super::*;
     use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     fn tcp(host: Host, port: u16) -> ListenSpec {

@@ -7,6 +7,7 @@ mod envdir_watch;
 mod environment;
 mod errno;
 mod event_loop;
+mod file_identity;
 mod listen_spec;
 mod listeners;
 mod log_command;

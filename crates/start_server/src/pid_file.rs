@@ -2,9 +2,9 @@
 //! Taken before anything is bound; the verbs look into it to find whom to address.
 
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::errno::{io_reason, reason};
+use crate::file_identity::FileIdentity;
 
 /// A PID file that this process holds the lock of. The lock survives a fork, but not an exec.
 ///
@@ -68,7 +69,7 @@ impl PidFile {
             }
             take_lock(path, &file)?;
             // A superdaemon that ended meanwhile has removed the file that we waited for.
-            if is_still(path, &metadata) {
+            if FileIdentity::of(&metadata).is_at(path) {
                 return Ok(PidFile { path: path.to_owned(), file, ours: created });
             }
         }
@@ -130,8 +131,10 @@ impl PidFile {
 
     fn unlink(&self) -> Result<(), String> {
         let ours = self.file.metadata().map_err(|error| io_reason(&error))?;
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if same_file(&found, &ours) => fs::remove_file(&self.path).map_err(|error| io_reason(&error)),
+        match FileIdentity::at(&self.path) {
+            Ok(found) if found == FileIdentity::of(&ours) => {
+                fs::remove_file(&self.path).map_err(|error| io_reason(&error))
+            }
             Ok(_) => Err("another file has taken its place, which is left alone".to_owned()),
             Err(error) => Err(io_reason(&error)),
         }
@@ -213,14 +216,6 @@ fn pid_in(mut file: &File) -> io::Result<Content> {
         Some(pid) if digits && pid > 0 => Content::Pid(pid),
         _ => Content::Garbage,
     })
-}
-
-fn is_still(path: &Path, metadata: &Metadata) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| same_file(&found, metadata))
-}
-
-fn same_file(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 fn flag_bits(flags: OFlags) -> i32 {

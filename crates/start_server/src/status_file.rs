@@ -4,18 +4,18 @@
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::errno::io_reason;
+use crate::file_identity::FileIdentity;
 
 /// A status file, which need not exist yet.
 #[derive(Debug)]
 pub struct StatusFile {
     path: PathBuf,
     temporary: PathBuf,
-    /// Device and inode of the file as we wrote it last.
-    written: Option<(u64, u64)>,
+    /// The file as we wrote it last.
+    written: Option<FileIdentity>,
 }
 
 /// Why the status file could not be written: a sentence that begins with the words of Server::Starter.
@@ -81,8 +81,7 @@ impl StatusFile {
     /// It cannot be removed.
     pub fn remove(&mut self) -> Result<(), StatusFileError> {
         let Some(written) = self.written.take() else { return Ok(()) };
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == written);
-        if !ours {
+        if !written.is_at(&self.path) {
             return Ok(());
         }
         fs::remove_file(&self.path).map_err(|error| {
@@ -101,14 +100,14 @@ impl StatusFile {
     }
 
     /// Fills the temporary file and moves it into place.
-    fn fill(&self, file: &mut File, text: &str) -> Result<(u64, u64), StatusFileError> {
-        let identity = file.write_all(text.as_bytes()).and_then(|()| file.metadata()).map_err(|error| {
+    fn fill(&self, file: &mut File, text: &str) -> Result<FileIdentity, StatusFileError> {
+        let metadata = file.write_all(text.as_bytes()).and_then(|()| file.metadata()).map_err(|error| {
             let why = io_reason(&error);
             StatusFileError(format!("failed to write to temporary file:{}:{why}", self.temporary.display()))
         })?;
         fs::rename(&self.temporary, &self.path)
             .map_err(|error| StatusFileError(self.cannot_rename(&io_reason(&error))))?;
-        Ok((identity.dev(), identity.ino()))
+        Ok(FileIdentity::of(&metadata))
     }
 
     fn cannot_rename(&self, why: &str) -> String {

@@ -101,7 +101,7 @@ impl EventLoop {
     /// became our children. These are known by the generation in their environment. Returns how many there were.
     pub(super) fn kill_family(&self, leader: Pid, generation: Option<GenerationNumber>) -> io::Result<usize> {
         let generation = generation.map(|generation| generation.0.to_string());
-        let us = i32::try_from(std::process::id()).unwrap_or(0);
+        let us = rustix::process::getpid().as_raw_pid();
         let states = self.supervisor.generations();
         let workers: Vec<i32> = states.iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
         process_tree::kill_family(leader.0, |process| {

@@ -20,7 +20,7 @@ impl EventLoop {
         let program = &config.program;
         Status {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            pid: rustix::process::getpid().as_raw_pid(),
             running_for_ms: milliseconds(now.since(self.tally.since)),
             command: std::iter::once(&program.name)
                 .chain(&program.arguments)

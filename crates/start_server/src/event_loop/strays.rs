@@ -96,12 +96,12 @@ impl EventLoop {
                 Err(_) => return false,
             }
         }
-        let us = i32::try_from(std::process::id()).unwrap_or(0);
+        let us = rustix::process::getpid().as_raw_pid();
         process_tree::descendants(us).into_iter().any(|pid| !self.belongs_to_log_command(pid))
     }
 
     fn kill_children(&self) -> std::io::Result<usize> {
-        let us = i32::try_from(std::process::id()).unwrap_or(0);
+        let us = rustix::process::getpid().as_raw_pid();
         // No process has the PID 0: only those that are named by the closure are meant.
         process_tree::kill_family(0, |process| process.parent == us && !self.belongs_to_log_command(process.pid))
     }

@@ -130,7 +130,7 @@ impl Check {
     /// Ends a command with all that it has started, and whatever earlier ones have left behind. `leader` is none of
     /// any process group if nothing but that is wanted.
     fn end_family(&self, leader: i32) {
-        let us = i32::try_from(std::process::id()).unwrap_or(0);
+        let us = rustix::process::getpid().as_raw_pid();
         let worker = self.worker.pid.0;
         // What cannot be killed has another user's rights, and so was let go on purpose.
         let _ = process_tree::kill_family(leader, |process| {
