@@ -8,7 +8,6 @@ use std::path::Path;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getsockname, sockopt};
-use rustix::process::{getpgrp, getpid, getppid, getsid};
 
 use crate::watch;
 
@@ -18,11 +17,14 @@ pub fn collect() -> BTreeMap<String, String> {
     let mut fact = |name: &str, value: String| facts.insert(name.to_owned(), value);
     fact("argv", lossy(std::env::args_os()).join(" "));
     fact("cwd", std::env::current_dir().map_or_else(|error| error.to_string(), |dir| dir.display().to_string()));
-    let (pid, session) = (getpid(), getsid(None).expect("this process has a session"));
-    fact("parent", getppid().map_or(0, |parent| parent.as_raw_nonzero().get()).to_string());
-    fact("group", getpgrp().to_string());
+    // Asked of the C library: in a PID namespace whose first process leads neither its group nor its session both are 0,
+    // which is no PID to rustix.
+    // SAFETY: all four only return a number.
+    let (pid, parent, group, session) = unsafe { (libc::getpid(), libc::getppid(), libc::getpgrp(), libc::getsid(0)) };
+    fact("parent", parent.to_string());
+    fact("group", group.to_string());
     fact("session", session.to_string());
-    fact("own group", (getpgrp() == pid).to_string());
+    fact("own group", (group == pid).to_string());
     fact("own session", (session == pid).to_string());
     let status = fs::read_to_string("/proc/self/status").expect("cannot read /proc/self/status");
     for (name, value) in status.lines().filter_map(|line| line.split_once(":\t")) {
