@@ -77,9 +77,9 @@ pub enum Role {
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// Its name in `SERVER_STARTER_PORT`.
+    /// The name that the user gave it, or else the address as typed.
     pub name: String,
-    /// `tcp`, `udp` or `unix`.
+    /// `tcp`, `udp`, `unix` or `unix-dgram`.
     pub kind: String,
     /// The address that it is bound to, the port as the kernel chose it where none was given.
     pub address: String,

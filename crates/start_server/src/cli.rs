@@ -13,15 +13,19 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
 use sys::signal::Signal;
 
-use self::options::Options;
+use self::options::{Options, PresetChoice};
 pub use self::usage_error::UsageError;
 use crate::config::{
     Command, Config, EnvironmentOptions, Program, ReadyRule, RestartVerb, StatusVerb, StopVerb, Target,
 };
-use crate::listen_spec::{ListenSpec, parse_paths, parse_ports};
+use crate::export::Convention;
+use crate::listen_spec::{ListenOptions, ListenSpec, parse_listener, parse_paths, parse_ports};
+use crate::preset::{self, Preset};
 
 /// SOMAXCONN of today's kernels, which cap the backlog at `net.core.somaxconn` anyway.
 const DEFAULT_BACKLOG: u32 = 4096;
+/// The first descriptor after standard error.
+const DEFAULT_FIRST_FD: i32 = 3;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -42,6 +46,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError
     }
     if options.version {
         return Ok(Command::Version(concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    if let Some(PresetChoice::List) = options.preset {
+        return Ok(Command::Help(preset::list()));
     }
     if options.restart {
         return restart(options).map(Command::Restart);
@@ -66,14 +73,22 @@ fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
     let mut program = program.into_iter();
     let name = program.next().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| UsageError::new("server program not specified"))?;
+    let preset = match &options.preset {
+        Some(PresetChoice::One(preset)) => Some(*preset),
+        Some(PresetChoice::List) | None => None,
+    };
+    let usual_signal = preset.map_or(Signal::TERM, |preset| preset.signal);
+    let usual_rule = if preset.is_some() { ReadyRule::Accept } else { ReadyRule::Alive };
     Ok(Config {
         program: Program { name, arguments: program.collect() },
-        listeners: listeners(&options)?,
+        listeners: listeners(&options, preset)?,
+        first_fd: options.first_fd.unwrap_or(DEFAULT_FIRST_FD),
+        exports: exports(&options, preset),
+        warnings: warnings(&options),
         dir: options.dir,
         interval: options.interval.unwrap_or(DEFAULT_INTERVAL),
-        signal_on_hup: options.signal_on_hup.unwrap_or(Signal::TERM),
-        signal_on_term: options.signal_on_term.unwrap_or(Signal::TERM),
-        backlog: options.backlog.filter(|backlog| *backlog > 0).unwrap_or(DEFAULT_BACKLOG),
+        signal_on_hup: options.signal_on_hup.unwrap_or(usual_signal),
+        signal_on_term: options.signal_on_term.unwrap_or(usual_signal),
         pid_file: options.pid_file,
         status_file: options.status_file,
         log: options.log_file,
@@ -84,7 +99,7 @@ fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
             auto_restart_interval: options.auto_restart_interval,
             kill_old_delay: options.kill_old_delay,
         },
-        ready: options.ready.unwrap_or(ReadyRule::Alive),
+        ready: options.ready.unwrap_or(usual_rule),
         ready_timeout: options.ready_timeout.unwrap_or(DEFAULT_READY_TIMEOUT),
         max_attempts: options.max_attempts,
         backoff_max: options.backoff_max,
@@ -107,12 +122,34 @@ fn refuse_options_of_verbs(options: &Options) -> Result<(), UsageError> {
     }
 }
 
-fn listeners(options: &Options) -> Result<Vec<ListenSpec>, UsageError> {
+fn listeners(options: &Options, preset: Option<&Preset>) -> Result<Vec<ListenSpec>, UsageError> {
     let ports = options.port.iter().map(|value| parse_ports(value));
     let paths = options.path.iter().map(|value| parse_paths(value));
-    let mut listeners = Vec::new();
-    for specs in ports.chain(paths) {
-        listeners.extend(specs.map_err(|error| UsageError::new(error.to_string()))?);
+    let others = options.listen.iter().map(|value| parse_listener(value).map(|spec| vec![spec]));
+    let for_all = ListenOptions {
+        // What is false in Perl is the default.
+        backlog: options.backlog.filter(|backlog| *backlog > 0),
+        defer_accept: options.defer_accept,
+        tcp_nodelay: options.tcp_nodelay,
+        nonblock: options.nonblock,
+        v6only: options.v6only,
+        reuseport: options.reuseport,
+        keepalive: options.keepalive,
+        fastopen: options.fastopen,
+        ..ListenOptions::default()
+    };
+    let usual = ListenOptions { backlog: Some(DEFAULT_BACKLOG), ..ListenOptions::default() };
+    let for_all = for_all.or(&preset.map(Preset::listen_options).unwrap_or_default()).or(&usual);
+    let mut listeners: Vec<ListenSpec> = Vec::new();
+    for specs in ports.chain(paths).chain(others) {
+        for mut spec in specs.map_err(|error| UsageError::new(error.to_string()))? {
+            spec.options = spec.options.or(&for_all);
+            listeners.push(spec);
+        }
+    }
+    let mut names = BTreeSet::new();
+    if let Some(name) = listeners.iter().filter_map(|spec| spec.name.as_ref()).find(|name| !names.insert(*name)) {
+        return Err(UsageError::new(format!("two listeners have the name {name}; give each one of its own")));
     }
     let mut taken = BTreeSet::new();
     match listeners.iter().filter_map(|spec| spec.descriptor).find(|descriptor| !taken.insert(*descriptor)) {
@@ -121,6 +158,30 @@ fn listeners(options: &Options) -> Result<Vec<ListenSpec>, UsageError> {
             "descriptor {descriptor} is given to two ports (=FD), but it can only be one of them"
         ))),
     }
+}
+
+fn exports(options: &Options, preset: Option<&Preset>) -> BTreeSet<Convention> {
+    match (options.export.is_empty(), preset) {
+        (false, _) => options.export.iter().flatten().copied().collect(),
+        (true, Some(preset)) => preset.export.iter().copied().collect(),
+        (true, None) => BTreeSet::new(),
+    }
+}
+
+fn warnings(options: &Options) -> Vec<String> {
+    let (given, missing) = match (options.signal_on_hup, options.signal_on_term) {
+        (Some(_), None) => ("--signal-on-hup", "--signal-on-term"),
+        (None, Some(_)) => ("--signal-on-term", "--signal-on-hup"),
+        _ => return Vec::new(),
+    };
+    if options.preset.is_some() {
+        return Vec::new();
+    }
+    let when = if given == "--signal-on-hup" { "at the end" } else { "after a restart" };
+    vec![format!(
+        "{given} is given and {missing} is not, so workers are told to stop by TERM {when}; most programs need the same \
+         signal for both, give {missing} to choose"
+    )]
 }
 
 fn restart(options: Options) -> Result<RestartVerb, UsageError> {
@@ -164,7 +225,7 @@ fn target(target: Target) -> Option<Target> {
 fn value_error(error: &clap::Error) -> UsageError {
     // The table names an option as in its help: `--interval <SECONDS>`.
     let shown = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-    let name = shown.trim_start_matches('-').split(' ').next().unwrap_or_default();
+    let name = shown.trim_start_matches('-').split([' ', '[']).next().unwrap_or_default();
     let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
     match (error.kind(), std::error::Error::source(error)) {
         (ErrorKind::ValueValidation, Some(reason)) => {
@@ -211,7 +272,9 @@ mod tests {
                 interval: Duration::from_secs(1),
                 signal_on_hup: Signal::TERM,
                 signal_on_term: Signal::TERM,
-                backlog: 4096,
+                first_fd: 3,
+                exports: BTreeSet::new(),
+                warnings: Vec::new(),
                 pid_file: None,
                 status_file: None,
                 log: None,
@@ -239,13 +302,16 @@ mod tests {
             (&["--interval=0.2"], |c| c.interval = Duration::from_millis(200)),
             (&["--interval=0"], |c| c.interval = Duration::ZERO),
             (&["--interval=5", "--interval=2"], |c| c.interval = Duration::from_secs(2)),
-            (&["--signal-on-hup=QUIT"], |c| c.signal_on_hup = Signal::QUIT),
-            (&["--signal-on-TERM=sigquit"], |c| c.signal_on_term = Signal::QUIT),
-            (&["--signal-on-term=SigQuit"], |c| c.signal_on_term = Signal::QUIT),
-            (&["--signal-on-hup=3"], |c| c.signal_on_hup = Signal::QUIT),
-            (&["--signal-on-hup=usr1"], |c| c.signal_on_hup = Signal::USR1),
+            (&["--signal-on-hup=QUIT", "--signal-on-term=TERM"], |c| c.signal_on_hup = Signal::QUIT),
+            (&["--signal-on-hup=TERM", "--signal-on-TERM=sigquit"], |c| c.signal_on_term = Signal::QUIT),
+            (&["--signal-on-hup=TERM", "--signal-on-term=SigQuit"], |c| c.signal_on_term = Signal::QUIT),
+            (&["--signal-on-hup=3", "--signal-on-term=TERM"], |c| c.signal_on_hup = Signal::QUIT),
+            (&["--signal-on-hup=usr1", "--signal-on-term=TERM"], |c| c.signal_on_hup = Signal::USR1),
             (&["--signal-on-hup=0", "--signal-on-term", ""], |_| ()),
-            (&["--backlog=100"], |c| c.backlog = 100),
+            (&["--first-fd=50"], |c| c.first_fd = 50),
+            (&["--export=nginx", "--export=unicorn,nginx"], |c| {
+                c.exports = [Convention::Unicorn, Convention::Nginx].into()
+            }),
             (&["--backlog=0"], |_| ()),
             (&["--pid-file=p"], |c| c.pid_file = Some("p".into())),
             (&["--status-file=s"], |c| c.status_file = Some("s".into())),
@@ -283,11 +349,55 @@ mod tests {
 
     #[test]
     fn ports_come_before_paths() {
-        let listeners = config(&["--path=/a,/b", "--port=80,u81", "--path=/c", "--port=[::1]:82=9"]).listeners;
-        let names: Vec<_> = listeners.iter().map(|spec| spec.name.display().to_string()).collect();
-        assert_eq!(names, ["80", "81", "[::1]:82", "/a", "/b", "/c"]);
+        let listeners =
+            config(&["--path=/a,/b", "--listen=unix:@d", "--port=80,u81", "--path=/c", "--port=[::1]:82=9"]).listeners;
+        let names: Vec<_> = listeners.iter().map(|spec| spec.spelling.display().to_string()).collect();
+        assert_eq!(names, ["80", "81", "[::1]:82", "/a", "/b", "/c", "@d"]);
         assert_eq!(listeners[2].descriptor, Some(9));
         assert!(matches!(listeners[1].address, ListenAddress::Udp(_)));
+    }
+
+    #[test]
+    fn what_is_said_of_one_listener_comes_before_what_is_said_of_all() {
+        let line = ["--listen=80,backlog=5,nonblock=no", "--port=81", "--nonblock", "--defer-accept=7", "--backlog=9"];
+        let listeners = config(&line).listeners;
+        let said: Vec<_> = listeners.iter().map(|spec| (spec.options.backlog, spec.options.nonblock)).collect();
+        assert_eq!(said, [(Some(9), Some(true)), (Some(5), Some(false))]);
+        assert!(listeners.iter().all(|spec| spec.options.defer_accept == Some(7)));
+        for line in [&["--port=80"][..], &["--port=80", "--backlog=0"]] {
+            let expected = ListenOptions { backlog: Some(4096), ..ListenOptions::default() };
+            assert_eq!(config(line).listeners[0].options, expected);
+        }
+    }
+
+    #[test]
+    fn a_preset_comes_below_what_is_given() {
+        let nginx = config(&["--preset=nginx", "--port=80"]);
+        assert_eq!((nginx.signal_on_hup, nginx.signal_on_term), (Signal::QUIT, Signal::QUIT));
+        assert_eq!((nginx.ready, nginx.exports), (ReadyRule::Accept, [Convention::Nginx].into()));
+        assert_eq!(nginx.listeners[0].options.nonblock, Some(true));
+        let changed = config(&[
+            "--preset=nginx",
+            "--port=80",
+            "--signal-on-hup=TERM",
+            "--nonblock=no",
+            "--export=none",
+            "--ready=alive",
+        ]);
+        assert_eq!((changed.signal_on_hup, changed.signal_on_term), (Signal::TERM, Signal::QUIT));
+        assert_eq!((changed.ready, changed.exports), (ReadyRule::Alive, BTreeSet::new()));
+        assert_eq!(changed.listeners[0].options.nonblock, Some(false));
+        assert!(changed.warnings.is_empty());
+        let Ok(Command::Help(list)) = read(&["--preset=list"]) else { panic!("no list") };
+        assert!(list.contains("\nnginx\n"));
+    }
+
+    #[test]
+    fn one_signal_without_the_other_is_worth_a_word() {
+        let only = |option: &str| config(&[option]).warnings.join("\n");
+        assert!(only("--signal-on-hup=QUIT").starts_with("--signal-on-hup is given and --signal-on-term is not, so"));
+        assert!(only("--signal-on-term=QUIT").starts_with("--signal-on-term is given and --signal-on-hup is not, so"));
+        assert!(config(&["--signal-on-term=QUIT", "--signal-on-hup=QUIT"]).warnings.is_empty());
     }
 
     #[test]
@@ -404,6 +514,12 @@ mod tests {
             (&["--port=http", "prog"], "invalid ``port'' value:http: expected PORT, "),
             (&["--port=99999", "prog"], "invalid ``port'' value:99999: expected a port from 0 to 65535\n"),
             (&["--path=a,", "prog"], "invalid ``path'' value:: expected the path"),
+            (&["--listen=80,colour", "prog"], "invalid ``listen'' value:80,colour: there is no colour; known are"),
+            (&["--listen=80,name=a", "--listen=81,name=a", "prog"], "two listeners have the name a; give each"),
+            (&["--first-fd=2", "prog"], "Value \"2\" invalid for option first-fd (number from 3 on expected"),
+            (&["--nonblock=perhaps", "prog"], "Value \"perhaps\" invalid for option nonblock (yes or no expected"),
+            (&["--export=systemd", "prog"], "Value \"systemd\" invalid for option export (none or a list of"),
+            (&["--preset=apache", "prog"], "Value \"apache\" invalid for option preset (list or one of gunicorn"),
             (&["--port=80=7", "--port=81=7", "prog"], "descriptor 7 is given to two ports (=FD), but"),
             (&["--daemonize", "prog"], "Usage: --log-file option must be specified together with --daemonize\n"),
             (&["--json", "prog"], "Option json goes with --status only\n"),
@@ -429,7 +545,7 @@ mod tests {
         let Ok(Command::Run(config)) = parse(line.into_iter()) else { panic!("refused") };
         assert_eq!(config.dir, Some(odd("").into()));
         assert_eq!(config.overrides.envdir, Some(odd("").into()));
-        assert_eq!(config.listeners[0].name, odd(""));
+        assert_eq!(config.listeners[0].spelling, odd(""));
         assert_eq!(config.pid_file, Some(odd("").into()));
         assert_eq!(config.log, Some(LogTarget::File(odd("").into())));
         assert_eq!(config.program, Program { name: odd("pro"), arguments: vec![odd("arg")] });

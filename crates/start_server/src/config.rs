@@ -1,6 +1,7 @@
 //! What the user wants, as plain typed values: the result of reading the command line.
 //! The command line makes them, the rest of the program only reads them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use sys::signal::Signal;
 
+use crate::export::Convention;
 use crate::listen_spec::ListenSpec;
 use crate::span::SpanText;
 
@@ -33,7 +35,8 @@ pub enum Command {
 pub struct Config {
     /// The server program.
     pub program: Program,
-    /// The listeners: ports first, then paths, each in the order of the command line. Fixed descriptors are distinct.
+    /// The listeners: ports first, then paths, then `--listen`, each in the order of the command line. Fixed
+    /// descriptors and given names are distinct.
     pub listeners: Vec<ListenSpec>,
     /// The directory that workers start in, instead of that of the superdaemon.
     pub dir: Option<PathBuf>,
@@ -43,8 +46,12 @@ pub struct Config {
     pub signal_on_hup: Signal,
     /// What all workers are sent when the superdaemon gets TERM.
     pub signal_on_term: Signal,
-    /// The length of a listener's accept queue, in connections.
-    pub backlog: u32,
+    /// The descriptor at which workers find the first listener whose descriptor is not fixed.
+    pub first_fd: i32,
+    /// How workers are told of their listeners, besides `SERVER_STARTER_PORT`.
+    pub exports: BTreeSet<Convention>,
+    /// What is odd about the command line and has to be said, as sentences.
+    pub warnings: Vec<String>,
     /// The file that holds the process id of the superdaemon.
     pub pid_file: Option<PathBuf>,
     /// The file that lists the living generations.

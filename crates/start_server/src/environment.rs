@@ -15,13 +15,16 @@ use rustix::fs::{Mode, OFlags};
 use supervisor::{AutoRestart, Settings};
 
 use crate::config::EnvironmentOptions;
+use crate::export::stale;
+use crate::listeners::Listener;
 use crate::span::{SpanError, parse_span};
 
 const ENVDIR: &str = "ENVDIR";
 const ENABLE_AUTO_RESTART: &str = "ENABLE_AUTO_RESTART";
 const AUTO_RESTART_INTERVAL: &str = "AUTO_RESTART_INTERVAL";
 const KILL_OLD_DELAY: &str = "KILL_OLD_DELAY";
-const PORT: &str = "SERVER_STARTER_PORT";
+/// Tells a worker of its listeners.
+pub const PORT: &str = "SERVER_STARTER_PORT";
 const GENERATION: &str = "SERVER_STARTER_GENERATION";
 
 /// What systemd told the superdaemon, and nobody else, about descriptors and sockets: sd_listen_fds(3), sd_notify(3).
@@ -67,6 +70,13 @@ impl Environment {
         base.extend(exported.into_iter().filter_map(|(name, value)| Some((name.into(), value?))));
         let envdir = base.get(OsStr::new(ENVDIR)).filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Self { base, envdir, overlay: Variables::new(), known_faults: BTreeSet::new() }
+    }
+
+    /// Forgets what came from outside and tells of descriptors that workers do not have.
+    pub fn remove_stale(&mut self, listeners: &[Listener]) {
+        let all = self.base.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        let stale: Vec<OsString> = stale(all, listeners).into_iter().map(OsStr::to_owned).collect();
+        self.base.retain(|name, _| !stale.contains(name));
     }
 
     /// The directory whose files set variables: that of the option, else the one that `ENVDIR` names.
@@ -117,15 +127,20 @@ impl Environment {
 
     /// Everything that a worker finds in its environment, as execve(2) wants it: sorted by name, no name twice.
     ///
-    /// `port_variable` is the value of `SERVER_STARTER_PORT`; `extra` are variables that the superdaemon sets for this
-    /// worker. Neither they nor the generation can be overruled by the envdir.
-    pub fn for_worker(&self, port_variable: &OsStr, generation: u32, extra: &[(&str, OsString)]) -> Vec<CString> {
+    /// `listeners` are the variables that tell of the listeners, the same for all workers; `extra` those that the
+    /// superdaemon sets for this one. Neither they nor the generation can be overruled by the envdir.
+    pub fn for_worker(
+        &self,
+        listeners: &[(OsString, OsString)],
+        generation: u32,
+        extra: &[(&str, OsString)],
+    ) -> Vec<CString> {
         let mut variables = self.base.clone();
         variables.extend(self.overlay.clone());
         if self.auto_restarts() && self.auto_restart_interval().is_none() {
             variables.insert(AUTO_RESTART_INTERVAL.into(), DEFAULT_AUTO_RESTART_INTERVAL.into());
         }
-        variables.insert(PORT.into(), port_variable.to_owned());
+        variables.extend(listeners.iter().cloned());
         variables.insert(GENERATION.into(), generation.to_string().into());
         variables.extend(extra.iter().map(|(name, value)| (OsString::from(name), value.clone())));
         // No layer can hold a zero byte, so nothing is lost here.
@@ -289,6 +304,10 @@ mod tests {
         owned.into_iter()
     }
 
+    fn port(value: &str) -> [(OsString, OsString); 1] {
+        [(PORT.into(), value.into())]
+    }
+
     fn with_envdir(dir: &TempDir, variables: &[(&str, &str)]) -> Environment {
         let options = EnvironmentOptions { envdir: Some(dir.0.clone()), ..Default::default() };
         Environment::new(outer(variables), options)
@@ -296,7 +315,7 @@ mod tests {
 
     /// The variables of a worker as `NAME=VALUE`, less those that are always there.
     fn worker(environment: &Environment) -> Vec<String> {
-        let variables = environment.for_worker(OsStr::new("80=3"), 7, &[]);
+        let variables = environment.for_worker(&port("80=3"), 7, &[]);
         let texts = variables.into_iter().map(|entry| entry.into_string().unwrap());
         texts.filter(|entry| !entry.starts_with("SERVER_STARTER_") && !entry.starts_with("ENVDIR=")).collect()
     }
@@ -313,7 +332,7 @@ mod tests {
             ]),
             EnvironmentOptions::default(),
         );
-        let variables = environment.for_worker(OsStr::new("80=3;/s=4"), 7, &[("NOTIFY_SOCKET", "@x".into())]);
+        let variables = environment.for_worker(&port("80=3;/s=4"), 7, &[("NOTIFY_SOCKET", "@x".into())]);
         let texts: Vec<_> = variables.into_iter().map(|entry| entry.into_string().unwrap()).collect();
         assert_eq!(
             texts,
@@ -423,7 +442,7 @@ mod tests {
         assert_eq!(warnings.len(), 4, "{warnings:?}");
         assert!(warnings.iter().all(|warning| warning.contains("skipping ")), "{warnings:?}");
         assert_eq!(worker(&environment), ["TOO_LONG=outer"]);
-        let port = environment.for_worker(OsStr::new("80=3"), 7, &[]);
+        let port = environment.for_worker(&port("80=3"), 7, &[]);
         assert!(port.iter().any(|entry| entry.as_bytes() == b"SERVER_STARTER_PORT=80=3"));
         assert!(port.iter().any(|entry| entry.as_bytes() == b"SERVER_STARTER_GENERATION=7"));
 

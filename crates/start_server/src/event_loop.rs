@@ -533,9 +533,9 @@ impl EventLoop {
             }
             ReadyRule::Exec(command) => {
                 let pid = ("SERVER_STARTER_PID", worker.pid.to_string().into());
-                let variable = self.parts.listeners.variable();
-                let environment = self.parts.environment.for_worker(&variable, worker.generation.0, &[pid]);
-                let directory = self.parts.recipe.directory();
+                let (environment, recipe) = (&self.parts.environment, &self.parts.recipe);
+                let environment = environment.for_worker(recipe.variables(), worker.generation.0, &[pid]);
+                let directory = recipe.directory();
                 Check::new(worker, command, environment, directory, now).map(Proving::Checking)
             }
         };

@@ -1,26 +1,31 @@
 //! The listeners: sockets that the superdaemon binds once and holds for its whole life. Set up before anything is
 //! spawned; every worker is given all of them, and `SERVER_STARTER_PORT` tells it which is which.
 
+mod bound_address;
+mod internet;
+mod socket_options;
+mod unix;
+
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use rustix::process::{Resource, getrlimit, umask};
+use rustix::net::SocketType;
+use rustix::process::{Resource, getrlimit};
 
+pub use self::bound_address::BoundAddress;
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
-use crate::listen_spec::{Host, HostPort, ListenAddress, ListenSpec};
-use crate::orphans::{Inheritance, Orphan, inherit, unix_sockets_at};
-use crate::port_holders::{Protocol, holders, sockets};
+use crate::listen_spec::{Host, ListenAddress, ListenSpec};
+use crate::orphans::Orphan;
+use crate::port_holders::Protocol;
 
 /// All listeners, in the order of their specifications. Dropping them closes the sockets and removes the socket files.
 #[derive(Debug)]
@@ -30,20 +35,49 @@ pub struct Listeners {
     orphans: Vec<Orphan>,
 }
 
+/// One listener.
 #[derive(Debug)]
-struct Listener {
-    name: OsString,
+pub struct Listener {
+    /// What it was asked for, its port as the kernel chose it.
+    spec: ListenSpec,
+    address: BoundAddress,
     socket: OwnedFd,
     /// The descriptor that workers find it at.
     number: RawFd,
     file: Option<SocketFile>,
 }
 
-/// A socket file that we made. While our socket is open no other file can have its inode.
+/// The kinds of sockets that can be listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A TCP socket.
+    Tcp,
+    /// A UDP socket.
+    Udp,
+    /// A unix stream socket.
+    Unix,
+    /// A unix datagram socket.
+    UnixDatagram,
+}
+
+/// A socket file that we made, removed when this goes. While our socket is open no other file can have its inode.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
     identity: FileIdentity,
+}
+
+impl SocketFile {
+    fn remove(&self) -> io::Result<()> {
+        if self.identity.is_at(&self.path) { fs::remove_file(&self.path) } else { Ok(()) }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever wants to know about a failure has tried before.
+        let _ = self.remove();
+    }
 }
 
 /// A socket that is bound, and what came with it.
@@ -79,7 +113,7 @@ impl std::error::Error for ListenError {}
 pub fn resolve_hosts(specs: &mut [ListenSpec]) -> Result<(), ListenError> {
     for spec in specs {
         if let ListenAddress::Tcp(at) | ListenAddress::Udp(at) = &mut spec.address {
-            at.host = match resolve(at)? {
+            at.host = match internet::resolve(at)? {
                 IpAddr::V4(address) => Host::V4(address),
                 IpAddr::V6(address) => Host::V6(address),
             };
@@ -88,35 +122,106 @@ pub fn resolve_hosts(specs: &mut [ListenSpec]) -> Result<(), ListenError> {
     Ok(())
 }
 
+impl Listener {
+    /// What people call it: the name that the user gave it, or else the address as typed.
+    pub fn name(&self) -> Cow<'_, str> {
+        match &self.spec.name {
+            Some(name) => Cow::Borrowed(name),
+            None => self.spec.spelling.to_string_lossy(),
+        }
+    }
+
+    /// The name that the user gave it.
+    pub fn given_name(&self) -> Option<&str> {
+        self.spec.name.as_deref()
+    }
+
+    /// The address as typed, which is the left side of its entry in `SERVER_STARTER_PORT`.
+    pub fn spelling(&self) -> &OsStr {
+        &self.spec.spelling
+    }
+
+    /// Where it really is.
+    pub fn address(&self) -> &BoundAddress {
+        &self.address
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match self.spec.address {
+            ListenAddress::Tcp(_) => Kind::Tcp,
+            ListenAddress::Udp(_) => Kind::Udp,
+            ListenAddress::Unix(_) => Kind::Unix,
+            ListenAddress::UnixDatagram(_) => Kind::UnixDatagram,
+        }
+    }
+
+    /// The descriptor that workers find it at.
+    pub fn number(&self) -> RawFd {
+        self.number
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Kind {
+    /// Whether connections are accepted on it.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Unix)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Unix => "unix",
+            Self::UnixDatagram => "unix-dgram",
+        })
+    }
+}
+
 impl Listeners {
-    /// Binds and listens. `backlog` is the length of each accept queue in connections; `report` gets lines to log.
+    /// Binds and listens. Workers find the listeners from descriptor `first` on; `report` gets lines to log.
     ///
     /// # Errors
     /// The first listener that cannot be had. Socket files made until then are removed again.
-    pub fn open(specs: &[ListenSpec], backlog: u32, report: &mut dyn FnMut(String)) -> Result<Self, ListenError> {
-        let numbers = numbers(specs)?;
+    pub fn open(specs: &[ListenSpec], first: RawFd, report: &mut dyn FnMut(String)) -> Result<Self, ListenError> {
+        let numbers = numbers(specs, first)?;
         let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new() };
         for (spec, number) in specs.iter().zip(numbers) {
+            let options = &spec.options;
             let bound = match &spec.address {
-                ListenAddress::Tcp(at) => port_socket(&spec.name, at, Some(backlog))?,
-                ListenAddress::Udp(at) => port_socket(&spec.name, at, None)?,
-                ListenAddress::Unix(path) => unix_socket(path, report)?,
+                ListenAddress::Tcp(at) => internet::open(&spec.spelling, at, Protocol::Tcp, options)?,
+                ListenAddress::Udp(at) => internet::open(&spec.spelling, at, Protocol::Udp, options)?,
+                ListenAddress::Unix(at) => unix::open(at, SocketType::STREAM, options, report)?,
+                ListenAddress::UnixDatagram(at) => unix::open(at, SocketType::DGRAM, options, report)?,
             };
+            let address = BoundAddress::of(&bound.socket).map_err(|error| {
+                ListenError(format!("failed to ask for the address of {}: {error}", spec.spelling.display()))
+            })?;
             for orphan in bound.orphans {
                 report(format!(
                     "{} is taken over from generation {} (pid {}), whose superdaemon is gone",
-                    spec.name.display(),
+                    spec.spelling.display(),
                     orphan.generation,
                     orphan.pid
                 ));
                 listeners.add_orphan(orphan);
             }
-            // From here on the file is removed if anything fails.
-            listeners.all.push(Listener { name: spec.name.clone(), socket: bound.socket, number, file: bound.file });
-            if let ListenAddress::Unix(path) = &spec.address {
-                listen_at_path(&listeners, path, backlog)?;
+            if matches!(&spec.address, ListenAddress::Tcp(at) | ListenAddress::Udp(at) if at.port == 0) {
+                report(format!("listening on {address}, which the system chose for {}", spec.spelling.display()));
             }
-            if spec.descriptor.is_some() {
+            // From here on the file is removed if anything fails.
+            let (spec, socket, file) = (spec.clone(), bound.socket, bound.file);
+            let is_fixed = spec.descriptor.is_some();
+            listeners.all.push(Listener { spec, address, socket, number, file });
+            if is_fixed {
                 report(format!("socket is duplicated to file descriptor {number}"));
             }
         }
@@ -134,14 +239,14 @@ impl Listeners {
         }
     }
 
-    /// The value of `SERVER_STARTER_PORT`: `NAME=FD` for each listener, with `;` between them.
+    /// The value of `SERVER_STARTER_PORT`: `ADDRESS=FD` for each listener, with `;` between them.
     pub fn variable(&self) -> OsString {
         let mut value = OsString::new();
         for (index, listener) in self.all.iter().enumerate() {
             if index > 0 {
                 value.push(";");
             }
-            value.push(&listener.name);
+            value.push(listener.spelling());
             value.push(format!("={}", listener.number));
         }
         value
@@ -149,12 +254,12 @@ impl Listeners {
 
     /// Each socket, with the descriptor that workers are to find it at.
     pub fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, RawFd)> {
-        self.all.iter().map(|listener| (listener.socket.as_fd(), listener.number))
+        self.all.iter().map(|listener| (listener.as_fd(), listener.number))
     }
 
-    /// Each listener's name in `SERVER_STARTER_PORT`, its socket, and the descriptor in workers.
-    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, BorrowedFd<'_>, RawFd)> {
-        self.all.iter().map(|listener| (listener.name.as_os_str(), listener.socket.as_fd(), listener.number))
+    /// All of them, in order.
+    pub fn all(&self) -> &[Listener] {
+        &self.all
     }
 
     /// Whether a listener takes the place of standard input.
@@ -165,24 +270,15 @@ impl Listeners {
     /// Removes the socket files, except those that are not ours any more. `report` gets lines to log.
     pub fn remove_socket_files(&mut self, report: &mut dyn FnMut(String)) {
         for file in self.all.iter_mut().filter_map(|listener| listener.file.take()) {
-            if file.identity.is_at(&file.path)
-                && let Err(error) = fs::remove_file(&file.path)
-            {
+            if let Err(error) = file.remove() {
                 report(format!("failed to unlink file:{}:{}", file.path.display(), io_reason(&error)));
             }
         }
     }
 }
 
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        self.remove_socket_files(&mut |_| {});
-    }
-}
-
-/// The descriptors for the workers: as fixed, the others from 3 on.
-fn numbers(specs: &[ListenSpec]) -> Result<Vec<RawFd>, ListenError> {
-    const FIRST: RawFd = 3;
+/// The descriptors for the workers: as fixed, the others from the first on.
+fn numbers(specs: &[ListenSpec], first: RawFd) -> Result<Vec<RawFd>, ListenError> {
     let mut taken = BTreeSet::new();
     for number in specs.iter().filter_map(|spec| spec.descriptor) {
         if !taken.insert(number) {
@@ -198,7 +294,7 @@ fn numbers(specs: &[ListenSpec]) -> Result<Vec<RawFd>, ListenError> {
             )));
         }
     }
-    let mut free = (FIRST..).filter(|number| !taken.contains(number));
+    let mut free = (first..).filter(|number| !taken.contains(number));
     let numbers: Vec<RawFd> = specs.iter().filter_map(|spec| spec.descriptor.or_else(|| free.next())).collect();
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     match numbers.iter().find(|number| u64::try_from(**number).is_ok_and(|number| number >= limit)) {
@@ -210,51 +306,6 @@ fn numbers(specs: &[ListenSpec]) -> Result<Vec<RawFd>, ListenError> {
     }
 }
 
-/// A bound socket; with a backlog one for TCP that listens, without one for UDP.
-fn port_socket(name: &OsString, at: &HostPort, backlog: Option<u32>) -> Result<Bound, ListenError> {
-    let address = SocketAddr::new(resolve(at)?, at.port);
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let kind = if backlog.is_some() { SocketType::STREAM } else { SocketType::DGRAM };
-    let create = || {
-        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-        // Connections that a predecessor closed must not keep us from its port. With UDP the option would let two
-        // superdaemons take the same port, and one of them the datagrams of the other.
-        if backlog.is_some() {
-            sockopt::set_socket_reuseaddr(&socket, true)?;
-        }
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&socket, true)?;
-        }
-        Ok(socket)
-    };
-    let socket = create().map_err(|errno: Errno| cannot_create(errno))?;
-    let protocol = if backlog.is_some() { Protocol::Tcp } else { Protocol::Udp };
-    let mut bound = Bound::new(socket, None);
-    if let Err(errno) = rustix::net::bind(&bound.socket, &address) {
-        let unavailable = |advice: String| {
-            ListenError(format!("failed to bind to {}:{}; {advice}", name.display(), errno_reason(errno)))
-        };
-        if errno != Errno::ADDRINUSE || is_ours(protocol, address) {
-            return Err(unavailable(bind_advice(errno, protocol, address)));
-        }
-        let inheritance = inherit(&address.into(), &sockets(protocol, address)).map_err(|why| {
-            unavailable(format!("{}; it is not taken over, because {why}", bind_advice(errno, protocol, address)))
-        })?;
-        bound = Bound { socket: inheritance.socket, file: None, orphans: inheritance.orphans };
-    }
-    if let Some(backlog) = backlog {
-        rustix::net::listen(&bound.socket, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(|errno| {
-            let advice = bind_advice(errno, Protocol::Tcp, address);
-            ListenError(format!("listen(2) failed:{} for {}; {advice}", errno_reason(errno), name.display()))
-        })?;
-    }
-    Ok(bound)
-}
-
-fn is_ours(protocol: Protocol, address: SocketAddr) -> bool {
-    holders(protocol, address).iter().any(|holder| holder.pid == std::process::id())
-}
-
 fn cannot_create(errno: Errno) -> ListenError {
     let advice = match errno {
         Errno::MFILE => "raise the limit on open files (ulimit -n)",
@@ -264,192 +315,6 @@ fn cannot_create(errno: Errno) -> ListenError {
     ListenError(format!("failed to create socket:{}; {advice}", errno_reason(errno)))
 }
 
-fn bind_advice(errno: Errno, protocol: Protocol, address: SocketAddr) -> String {
-    match errno {
-        Errno::ADDRINUSE => {
-            if is_ours(protocol, address) {
-                return "the same port is given twice; give each port once".to_owned();
-            }
-            let holders = holders(protocol, address);
-            if holders.is_empty() {
-                return "another process has it, which this user may not see; stop it or choose another port"
-                    .to_owned();
-            }
-            let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
-            format!("{} has it; stop it or choose another port", names.join(", "))
-        }
-        Errno::ACCESS => "ports below 1024 are for root or need the capability CAP_NET_BIND_SERVICE; choose a higher \
-                          port or start with that right"
-            .to_owned(),
-        Errno::ADDRNOTAVAIL => "no network interface of this machine has that address; use one that it has".to_owned(),
-        _ => format!("tried to bind {address}, see bind(2)"),
-    }
-}
-
-fn resolve(at: &HostPort) -> Result<IpAddr, ListenError> {
-    let name = match &at.host {
-        Host::AnyV4 => return Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        Host::V4(address) => return Ok(IpAddr::V4(*address)),
-        Host::V6(address) => return Ok(IpAddr::V6(*address)),
-        Host::Name(name) => name,
-    };
-    let failed = |why: &str| {
-        let advice = "give an address, or a name that this machine can resolve";
-        ListenError(format!("failed to resolve host:{name}:{why}; {advice}"))
-    };
-    let found: Vec<SocketAddr> = (name.as_str(), at.port)
-        .to_socket_addrs()
-        .map_err(|error| {
-            let text = error.to_string();
-            failed(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text))
-        })?
-        .collect();
-    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
-    first.map(SocketAddr::ip).ok_or_else(|| failed("it has no address"))
-}
-
-/// A bound unix socket, not listening yet, and its file.
-fn unix_socket(path: &Path, report: &mut dyn FnMut(String)) -> Result<Bound, ListenError> {
-    // The kernel would take a path without its closing zero, but not every client could connect to it.
-    const LONGEST_PATH: usize = 107;
-    let fitting = if path.as_os_str().len() > LONGEST_PATH { Err(Errno::NAMETOOLONG) } else { Ok(path) };
-    let address = fitting.and_then(SocketAddrUnix::new).map_err(|errno| {
-        refused(path, errno, "the path of a unix socket can have 107 bytes; choose a shorter one, or a relative one")
-    })?;
-    if let Some(inheritance) = make_way(path, &address, report)? {
-        let file = SocketFile::at(path)?;
-        return Ok(Bound { socket: inheritance.socket, file: Some(file), orphans: inheritance.orphans });
-    }
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(cannot_create)?;
-    // Whoever may enter the directory may connect, as ever.
-    let before = umask(Mode::empty());
-    let bound = rustix::net::bind(&socket, &address);
-    umask(before);
-    bound.map_err(|errno| {
-        refused(
-            path,
-            errno,
-            match errno {
-                Errno::NOENT | Errno::NOTDIR => "create its directory first",
-                Errno::ACCESS | Errno::PERM | Errno::ROFS => "choose a directory in which files can be created",
-                _ => "choose another path",
-            },
-        )
-    })?;
-    Ok(Bound::new(socket, Some(SocketFile::at(path)?)))
-}
-
-impl SocketFile {
-    /// The file that is at this path now.
-    fn at(path: &Path) -> Result<Self, ListenError> {
-        match FileIdentity::at(path) {
-            Ok(identity) => Ok(Self { path: path.to_owned(), identity }),
-            Err(error) => {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                Err(refused(path, errno, "something else removes files there; choose another path"))
-            }
-        }
-    }
-}
-
-fn listen_at_path(listeners: &Listeners, path: &Path, backlog: u32) -> Result<(), ListenError> {
-    let Some(listener) = listeners.all.last() else { return Ok(()) };
-    rustix::net::listen(&listener.socket, i32::try_from(backlog).unwrap_or(i32::MAX))
-        .map_err(|errno| refused(path, errno, "this is the machine's refusal, see listen(2)"))
-}
-
-fn refused(path: &Path, errno: Errno, advice: &str) -> ListenError {
-    ListenError(format!("failed to listen to file {}:{}; {advice}", path.display(), errno_reason(errno)))
-}
-
-/// Removes what a superdaemon that was killed has left behind, and nothing else. If its workers still serve there, the
-/// socket is taken over from them.
-fn make_way(
-    path: &Path,
-    address: &SocketAddrUnix,
-    report: &mut dyn FnMut(String),
-) -> Result<Option<Inheritance>, ListenError> {
-    // What cannot be looked at is left for bind(2) to complain about.
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(None) };
-    let (link, target) = if found.is_symlink() {
-        match fs::metadata(path) {
-            Ok(target) => (true, Some(target)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (true, None),
-            Err(_) => {
-                let advice = "a symbolic link to something unknown is there and was left alone; remove it or choose \
-                              another path";
-                return Err(refused(path, Errno::ADDRINUSE, advice));
-            }
-        }
-    } else {
-        (false, Some(found))
-    };
-    if let Some(target) = target {
-        if !link
-            && target.file_type().is_socket()
-            && let Ok(inheritance) = inherit(&address.clone().into(), &unix_sockets_at(path))
-        {
-            return Ok(Some(inheritance));
-        }
-        refuse_all_but_stale_sockets(path, address, &target, link)?;
-    }
-    report(format!("removing existing socket file:{}", path.display()));
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ListenError(format!(
-            "failed to remove existing socket file:{}:{}; remove it or choose another path",
-            path.display(),
-            io_reason(&error)
-        ))),
-        _ => Ok(None),
-    }
-}
-
-fn refuse_all_but_stale_sockets(
-    path: &Path,
-    address: &SocketAddrUnix,
-    found: &Metadata,
-    link: bool,
-) -> Result<(), ListenError> {
-    let kind = found.file_type();
-    let link = if link { "a symbolic link to " } else { "" };
-    if !kind.is_socket() {
-        let kind = if kind.is_file() {
-            "a regular file"
-        } else if kind.is_dir() {
-            "a directory"
-        } else {
-            "something that is not a socket"
-        };
-        let advice = format!("{link}{kind} is there and was left alone; remove it or choose another path");
-        return Err(refused(path, Errno::ADDRINUSE, &advice));
-    }
-    match probe(address) {
-        // Nobody listens; or it went away while we looked.
-        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
-        // A full accept queue, and a socket of another type, show that it is in use as an answer does.
-        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => {
-            let advice =
-                format!("{link}a socket is there on which another process listens; stop it or choose another path");
-            Err(refused(path, Errno::ADDRINUSE, &advice))
-        }
-        Err(errno) => {
-            let advice = format!(
-                "{link}a socket is there, and whether somebody listens on it cannot be told ({}); remove it or choose \
-                 another path",
-                errno_reason(errno)
-            );
-            Err(refused(path, Errno::ADDRINUSE, &advice))
-        }
-    }
-}
-
-fn probe(address: &SocketAddrUnix) -> rustix::io::Result<()> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(&socket, address)
-}
-
 fn errno_reason(errno: Errno) -> String {
     reason(errno.raw_os_error())
 }
@@ -457,13 +322,20 @@ fn errno_reason(errno: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+    use crate::listen_spec::{HostPort, ListenOptions, UnixAddress};
+    use rustix::net::sockopt;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::path::Path;
+
+    fn spec(spelling: impl Into<OsString>, address: ListenAddress) -> ListenSpec {
+        let options = ListenOptions { backlog: Some(16), ..ListenOptions::default() };
+        ListenSpec { spelling: spelling.into(), name: None, address, descriptor: None, options }
+    }
 
     fn tcp(host: Host, port: u16) -> ListenSpec {
-        let name = format!("{port}").into();
-        ListenSpec { name, address: ListenAddress::Tcp(HostPort { host, port }), descriptor: None }
+        spec(port.to_string(), ListenAddress::Tcp(HostPort { host, port }))
     }
 
     fn local(port: u16) -> ListenSpec {
@@ -472,11 +344,11 @@ mod tests {
 
     fn udp(port: u16) -> ListenSpec {
         let at = HostPort { host: Host::V4(Ipv4Addr::LOCALHOST), port };
-        ListenSpec { name: format!("u{port}").into(), address: ListenAddress::Udp(at), descriptor: None }
+        spec(format!("u{port}"), ListenAddress::Udp(at))
     }
 
     fn unix(path: &Path) -> ListenSpec {
-        ListenSpec { name: path.into(), address: ListenAddress::Unix(path.to_owned()), descriptor: None }
+        spec(path, ListenAddress::Unix(UnixAddress::Path(path.to_owned())))
     }
 
     fn fixed(number: RawFd) -> ListenSpec {
@@ -485,7 +357,7 @@ mod tests {
 
     fn open(specs: &[ListenSpec]) -> (Result<Listeners, String>, Vec<String>) {
         let mut lines = Vec::new();
-        let result = Listeners::open(specs, 16, &mut |line| lines.push(line));
+        let result = Listeners::open(specs, 3, &mut |line| lines.push(line));
         (result.map_err(|error| error.to_string()), lines)
     }
 
@@ -548,7 +420,8 @@ mod tests {
         let numbers: Vec<RawFd> = listeners.descriptors().map(|(_, number)| number).collect();
         assert_eq!(numbers, [3, 4, 5, 0, 6]);
         assert!(listeners.uses_standard_input());
-        assert_eq!(lines, [4, 0].map(|number| format!("socket is duplicated to file descriptor {number}")));
+        let lines: Vec<_> = lines.iter().filter(|line| !line.starts_with("listening on 127.0.0.1:")).collect();
+        assert_eq!(lines, ["socket is duplicated to file descriptor 4", "socket is duplicated to file descriptor 0"]);
         let none = open(&[]).0.unwrap();
         assert_eq!(none.variable(), "");
         assert!(!none.uses_standard_input());

@@ -73,6 +73,9 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
     }
     let (log_command, log_target) = open_log(config.log.as_ref())?;
     log.line(&format!("start_server (pid:{}) starting now...", std::process::id()));
+    for warning in &config.warnings {
+        log.line(warning);
+    }
     // Until here and while names are looked up, a Ctrl-C ends the process, and leaves nothing behind.
     resolve_hosts(&mut config.listeners).map_err(|error| error.to_string())?;
     let signals = SignalFd::take_over().map_err(text("failed to take over the signals"))?;
@@ -89,9 +92,10 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
         }
         None => None,
     };
-    let listeners = Listeners::open(&config.listeners, config.backlog, &mut |line| log.line(&line))
+    let listeners = Listeners::open(&config.listeners, config.first_fd, &mut |line| log.line(&line))
         .map_err(|error| error.to_string())?;
-    let recipe = Recipe::new(&config).map_err(text("the program cannot be executed"))?;
+    environment.remove_stale(listeners.all());
+    let recipe = Recipe::new(&config, &listeners)?;
 
     // Before the PID file is written: whoever reads it can talk to us.
     let control = open_control(&config, &mut log)?;

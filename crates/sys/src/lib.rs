@@ -3,6 +3,7 @@
 //! This is the only crate of the workspace with `unsafe` in it.
 
 pub mod accept_probe;
+pub mod accounts;
 pub mod background;
 pub mod children;
 pub mod credentials;
@@ -10,4 +11,5 @@ pub mod listen_queue;
 pub mod process_tree;
 pub mod signal;
 pub mod spawn;
+pub mod tcp_options;
 pub mod unix_queue;

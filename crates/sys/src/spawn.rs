@@ -19,6 +19,8 @@ pub struct Plan<'fd> {
     pub arguments: Vec<CString>,
     /// The whole environment, as `NAME=VALUE`.
     pub environment: Vec<CString>,
+    /// The name of a variable that is to hold the process's own PID, which nobody knows before it exists.
+    pub pid_variable: Option<String>,
     /// The directory to change to first; none: the one of the caller.
     pub directory: Option<CString>,
     /// The descriptors that the program gets, each with its number there. It gets the caller's 0, 1 and 2 as well
@@ -166,6 +168,8 @@ struct Child<'plan> {
     /// Arguments for a shell that runs a candidate without `#!`; the second is set to the candidate then.
     shell_arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
+    /// The variable for the PID. The environment begins with it.
+    pid_entry: Option<PidEntry>,
     directory: Option<&'plan CStr>,
     /// Sorted by target.
     placements: Vec<Placement>,
@@ -204,11 +208,14 @@ impl<'plan> Child<'plan> {
         if let Some(number) = twice {
             return Err(invalid(format!("descriptor {number} is given to the program twice")));
         }
+        let pid_entry = plan.pid_variable.as_deref().map(PidEntry::new).transpose()?;
+        let environment = plan.environment.iter().map(CString::as_c_str);
         Ok(Child {
             candidates: candidates(program, &plan.environment),
             arguments: null_terminated(plan.arguments.iter().map(CString::as_c_str)),
             shell_arguments: null_terminated([SHELL, c""].into_iter().chain(rest.iter().map(CString::as_c_str))),
-            environment: null_terminated(plan.environment.iter().map(CString::as_c_str)),
+            environment: null_terminated(pid_entry.as_ref().map(PidEntry::as_c_str).into_iter().chain(environment)),
+            pid_entry,
             directory: plan.directory.as_deref(),
             placements,
             ignored_signals: &plan.ignored_signals,
@@ -243,6 +250,13 @@ impl<'plan> Child<'plan> {
         // SAFETY: the path ends with a NUL.
         if self.directory.is_some_and(|directory| unsafe { libc::chdir(directory.as_ptr()) } != 0) {
             return Failure { stage: Stage::Directory, errno: errno() };
+        }
+        if let Some(entry) = &mut self.pid_entry {
+            // SAFETY: only returns a number.
+            entry.fill_in(unsafe { libc::getpid() }.unsigned_abs());
+            if let Some(first) = self.environment.first_mut() {
+                *first = entry.as_c_str().as_ptr();
+            }
         }
         if let Err(errno) = self.place_descriptors(status) {
             return Failure { stage: Stage::Descriptors, errno };
@@ -343,6 +357,53 @@ impl<'plan> Child<'plan> {
             }
         }
         if denied { libc::EACCES } else { last }
+    }
+}
+
+/// An entry of an environment that is completed when the process knows its PID.
+struct PidEntry {
+    /// `NAME=`, then room for the digits, filled with zero bytes.
+    text: Vec<u8>,
+    /// Where the digits begin.
+    start: usize,
+}
+
+impl PidEntry {
+    /// The digits of a PID, and a zero byte.
+    const ROOM: usize = 11;
+
+    fn new(name: &str) -> io::Result<Self> {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not the name of a variable")));
+        }
+        let mut text = format!("{name}=").into_bytes();
+        let start = text.len();
+        text.resize(start + Self::ROOM, 0);
+        Ok(Self { text, start })
+    }
+
+    /// What there is of it so far.
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.text).unwrap_or_default()
+    }
+
+    /// Writes the digits. Does not allocate.
+    fn fill_in(&mut self, pid: u32) {
+        let mut digits = [0; Self::ROOM];
+        let mut rest = pid;
+        let mut count = 0;
+        for digit in digits.iter_mut().take(Self::ROOM - 1) {
+            *digit = b"0123456789".get((rest % 10) as usize).copied().unwrap_or(b'0');
+            count += 1;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        let places = self.text.iter_mut().skip(self.start);
+        for (place, digit) in places.zip(digits.iter().take(count).rev()) {
+            *place = *digit;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one table of options: names, values, defaults and help.
 //! The words of the command line are brought into its form first; the command is made from what it yields.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -11,6 +12,9 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use sys::signal::{Signal, UnknownSignal};
 
 use crate::config::{LogTarget, ReadyRule, Until};
+use crate::export::{Convention, parse_conventions};
+use crate::listen_spec::{KeepAlive, parse_backlog, parse_defer_accept, parse_fastopen, parse_keepalive, parse_switch};
+use crate::preset::Preset;
 use crate::span::{SpanError, SpanText, parse_span};
 
 const LISTENERS: &str = "Listeners";
@@ -49,9 +53,64 @@ pub(super) struct Options {
     #[arg(long, help_heading = LISTENERS, value_name = "PATH[,...]")]
     pub(super) path: Vec<OsString>,
 
+    /// Listener of any kind with options of its own: an address as in --port, unix:PATH, unix:@NAME or
+    /// unix-dgram:PATH, then name=NAME, fd=FD, mode=0660, owner=USER, group=GROUP, and the options
+    /// below less their dashes; repeatable [default: none]
+    #[arg(long, help_heading = LISTENERS, value_name = "ADDRESS[,KEY[=VALUE]]...", verbatim_doc_comment)]
+    pub(super) listen: Vec<OsString>,
+
     /// Connections that may wait to be accepted on each listener [default: 4096]
-    #[arg(long, help_heading = LISTENERS, value_name = "NUMBER", value_parser = text(backlog))]
+    #[arg(long, help_heading = LISTENERS, value_name = "NUMBER", value_parser = text(parse_backlog))]
     pub(super) backlog: Option<u32>,
+
+    /// Accept TCP connections only once they have sent something, or after so long [default: off; 1]
+    #[arg(long, help_heading = LISTENERS, value_name = "SECONDS", value_parser = text(parse_defer_accept),
+          num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub(super) defer_accept: Option<u32>,
+
+    /// Send small answers at once (TCP_NODELAY) [default: no]
+    #[arg(long, help_heading = LISTENERS, value_name = "yes|no", value_parser = text(parse_switch),
+          num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub(super) tcp_nodelay: Option<bool>,
+
+    /// Make listeners not block, for the servers that rely on it [default: no]
+    #[arg(long, help_heading = LISTENERS, value_name = "yes|no", value_parser = text(parse_switch),
+          num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub(super) nonblock: Option<bool>,
+
+    /// Whether IPv6 listeners are for IPv6 only [default: yes]
+    #[arg(long, help_heading = LISTENERS, value_name = "yes|no", value_parser = text(parse_switch),
+          num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub(super) v6only: Option<bool>,
+
+    /// Let other processes listen on the same ports (SO_REUSEPORT) [default: no]
+    #[arg(long, help_heading = LISTENERS, value_name = "yes|no", value_parser = text(parse_switch),
+          num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub(super) reuseport: Option<bool>,
+
+    /// Probe TCP connections that are silent, after two hours or so many seconds [default: no]
+    #[arg(long, help_heading = LISTENERS, value_name = "SECONDS", value_parser = text(parse_keepalive),
+          num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub(super) keepalive: Option<KeepAlive>,
+
+    /// Take data with the first packet (TCP Fast Open), from so many clients at a time [default: no; 256]
+    #[arg(long, help_heading = LISTENERS, value_name = "NUMBER", value_parser = text(parse_fastopen),
+          num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub(super) fastopen: Option<u32>,
+
+    /// Descriptor at which the program finds the first listener [default: 3]
+    #[arg(long, help_heading = LISTENERS, value_name = "FD", value_parser = text(first_fd))]
+    pub(super) first_fd: Option<i32>,
+
+    /// Options that are right for a well-known server; list explains them [default: none]
+    #[arg(long, help_heading = PROGRAM, value_name = "NAME|list", value_parser = text(preset))]
+    pub(super) preset: Option<PresetChoice>,
+
+    /// Tell the program of its listeners in other words too: listen-fds, listen-fds-no-pid, unicorn, puma,
+    /// nginx, fpm, einhorn, or none [default: none]
+    #[arg(long, help_heading = PROGRAM, value_name = "CONVENTION[,...]", value_parser = text(parse_conventions),
+          verbatim_doc_comment)]
+    pub(super) export: Vec<BTreeSet<Convention>>,
 
     /// Directory to start the program in [default: that of start_server]
     #[arg(long, help_heading = PROGRAM, value_name = "DIR")]
@@ -200,13 +259,21 @@ fn log_target() -> impl TypedValueParser<Value = LogTarget> {
     })
 }
 
-fn backlog(text: &str) -> Result<u32, String> {
-    // listen(2) takes an int.
-    let limit = u32::MAX >> 1;
-    match text.parse() {
-        Ok(number) if number <= limit => Ok(number),
-        _ => Err(format!("number from 0 to {limit} expected")),
-    }
+/// The value of `--preset`.
+#[derive(Clone, Debug)]
+pub(super) enum PresetChoice {
+    /// Say which there are.
+    List,
+    /// This one.
+    One(&'static Preset),
+}
+
+fn preset(text: &str) -> Result<PresetChoice, String> {
+    if text == "list" { Ok(PresetChoice::List) } else { Preset::find(text).map(PresetChoice::One) }
+}
+
+fn first_fd(text: &str) -> Result<i32, &'static str> {
+    text.parse().ok().filter(|number| *number >= 3).ok_or("number from 3 on expected")
 }
 
 fn count(text: &str) -> Result<NonZeroU32, &'static str> {

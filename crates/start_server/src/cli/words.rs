@@ -72,13 +72,11 @@ fn write_out(
     let typed = old_meaning(&typed, attached.as_deref(), rest.peek().map(OsString::as_os_str));
     let option = find(typed, table)?;
     let mut written = OsString::from(format!("--{}", option.name));
-    if !option.takes_value {
-        return match attached {
-            None => Ok(written),
-            Some(_) => Err(UsageError::new(format!("Option {} does not take an argument", option.name))),
-        };
-    }
     let value = match attached {
+        None if option.value != Wanted::Always => return Ok(written),
+        Some(_) if option.value == Wanted::Never => {
+            return Err(UsageError::new(format!("Option {} does not take an argument", option.name)));
+        }
         Some(value) => Some(value).filter(|value| !value.is_empty()),
         // Whatever the next word looks like, it is the value.
         None => rest.next(),
@@ -117,13 +115,28 @@ fn old_meaning<'a>(name: &'a str, attached: Option<&OsStr>, next: Option<&OsStr>
 #[derive(Clone, Copy)]
 struct Entry<'t> {
     name: &'t str,
-    takes_value: bool,
+    value: Wanted,
+}
+
+/// Whether an option has a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Never,
+    /// Only as `--name=value`: the next word is not looked at.
+    Maybe,
+    Always,
 }
 
 /// Finds an option by its name or by an abbreviation that fits no other one.
 fn find<'t>(typed: &str, table: &'t clap::Command) -> Result<Entry<'t>, UsageError> {
-    let entry =
-        |arg: &'t clap::Arg| Some(Entry { name: arg.get_long()?, takes_value: arg.get_action().takes_values() });
+    let entry = |arg: &'t clap::Arg| {
+        let value = match arg.get_action().takes_values() {
+            false => Wanted::Never,
+            true if arg.is_require_equals_set() => Wanted::Maybe,
+            true => Wanted::Always,
+        };
+        Some(Entry { name: arg.get_long()?, value })
+    };
     let entries: Vec<Entry> = table.get_arguments().filter_map(entry).collect();
     if let Some(exact) = entries.iter().find(|entry| entry.name == typed) {
         return Ok(*exact);

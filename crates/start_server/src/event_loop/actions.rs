@@ -55,9 +55,9 @@ impl EventLoop {
             ReadyRule::Alive | ReadyRule::Accept | ReadyRule::Exec(_) => None,
         };
         let extra: Vec<_> = notify.iter().map(|notify| ("NOTIFY_SOCKET", notify.variable().into())).collect();
-        let variable = self.parts.listeners.variable();
-        let environment = self.parts.environment.for_worker(&variable, generation.0, &extra);
-        let spawned = self.parts.recipe.spawn(&self.parts.listeners, environment)?;
+        let parts = &self.parts;
+        let environment = parts.environment.for_worker(parts.recipe.variables(), generation.0, &extra);
+        let spawned = parts.recipe.spawn(generation.0, &parts.listeners, environment)?;
         let pid = Pid(spawned.pid);
         self.newborns.push(Newborn { generation, pid, report: spawned.exec });
         self.notes.insert(generation, Notes { worker: Some(pid), notify, ..Notes::default() });

@@ -1,17 +1,15 @@
 //! A picture of the superdaemon at this moment, for whoever asks on the control socket.
 
-use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use control::{Generation, Listener, Role, Status};
-use rustix::net::sockopt::socket_type;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getsockname};
+use control::{Generation, Role, Status};
 use supervisor::report::ReadyBy;
 use supervisor::{GenerationState, Role as State};
 use sys::{listen_queue, unix_queue};
 
 use super::{EventLoop, ReadyRule, now};
+use crate::listeners::{Kind, Listener};
 
 impl EventLoop {
     pub(super) fn status(&self) -> Status {
@@ -40,7 +38,7 @@ impl EventLoop {
             last_failure: self.tally.last_failure.as_ref().map(|(text, _)| text.clone()),
             last_failure_ago_ms: self.tally.last_failure.as_ref().map(|(_, at)| milliseconds(now.since(*at))),
             generations: self.supervisor.generations().iter().map(|state| self.generation(state)).collect(),
-            listeners: self.parts.listeners.iter().map(|(name, socket, fd)| listener(name, socket, fd)).collect(),
+            listeners: self.parts.listeners.all().iter().map(listener).collect(),
         }
     }
 
@@ -76,36 +74,20 @@ impl EventLoop {
     }
 }
 
-fn listener(name: &OsStr, socket: BorrowedFd, fd: RawFd) -> Listener {
-    let address = getsockname(socket).ok();
-    let is_unix = address.as_ref().is_some_and(|address| address.address_family() == AddressFamily::UNIX);
-    let kind = match socket_type(socket) {
-        _ if is_unix => "unix",
-        Ok(SocketType::DGRAM) => "udp",
-        _ => "tcp",
+fn listener(listener: &Listener) -> control::Listener {
+    let queue = match listener.kind() {
+        Kind::Tcp => listen_queue::of_tcp(listener.as_fd()).ok(),
+        Kind::Unix => unix_queue::of_unix(listener.as_fd()).ok(),
+        Kind::Udp | Kind::UnixDatagram => None,
     };
-    let queue = match kind {
-        "tcp" => listen_queue::of_tcp(socket).ok(),
-        "unix" => unix_queue::of_unix(socket).ok(),
-        _ => None,
-    };
-    Listener {
-        name: name.to_string_lossy().into_owned(),
-        kind: kind.to_owned(),
-        address: address.map(|address| display(&address)).unwrap_or_default(),
-        fd,
+    control::Listener {
+        name: listener.name().into_owned(),
+        kind: listener.kind().to_string(),
+        address: listener.address().to_string(),
+        fd: listener.number(),
         queued: queue.map(|queue| queue.waiting),
         backlog: queue.map(|queue| queue.backlog),
     }
-}
-
-fn display(address: &SocketAddrAny) -> String {
-    if let Ok(internet) = std::net::SocketAddr::try_from(address.clone()) {
-        return internet.to_string();
-    }
-    let path =
-        SocketAddrUnix::try_from(address.clone()).ok().and_then(|unix| unix.path().map(|path| path.into_owned()));
-    path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn milliseconds(span: Duration) -> u64 {

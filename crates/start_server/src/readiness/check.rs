@@ -101,6 +101,7 @@ impl Check {
     fn run(&self) -> io::Result<i32> {
         let nothing = File::open("/dev/null")?;
         let spawned = spawn(&Plan {
+            pid_variable: None,
             arguments: self.arguments.clone(),
             environment: self.environment.clone(),
             directory: self.directory.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -100,6 +100,16 @@ fn socket(fd: BorrowedFd<'_>) -> String {
     if family == Some(AddressFamily::INET6) {
         flag("v6only", sockopt::ipv6_v6only(fd) == Ok(true));
     }
+    if kind == "tcp" {
+        flag("nodelay", sockopt::tcp_nodelay(fd) == Ok(true));
+        flag("keepalive", sockopt::socket_keepalive(fd) == Ok(true));
+        for (name, option) in [("defer-accept", libc::TCP_DEFER_ACCEPT), ("fastopen", libc::TCP_FASTOPEN)] {
+            match tcp_option(fd, option) {
+                None | Some(0) => {}
+                Some(value) => words.push(format!("{name}={value}")),
+            }
+        }
+    }
     if kind == "tcp"
         && let Some(backlog) = watch::backlog(fd)
     {
@@ -108,11 +118,24 @@ fn socket(fd: BorrowedFd<'_>) -> String {
     words.join(" ")
 }
 
+fn tcp_option(fd: BorrowedFd<'_>, option: i32) -> Option<i32> {
+    let (mut value, mut length) = (0_i32, 4);
+    // SAFETY: the kernel writes at most four bytes, into ours.
+    let result = unsafe {
+        let value = (&raw mut value).cast();
+        libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, option, value, &raw mut length)
+    };
+    (result == 0).then_some(value)
+}
+
 fn address(fd: BorrowedFd<'_>) -> Option<String> {
     let address = getsockname(fd).ok()?;
     if let Ok(address) = std::net::SocketAddr::try_from(address.clone()) {
         return Some(address.to_string());
     }
     let address = SocketAddrUnix::try_from(address).ok()?;
-    Some(address.path()?.to_string_lossy().into_owned())
+    match address.abstract_name() {
+        Some(name) => Some(format!("@{}", String::from_utf8_lossy(name))),
+        None => Some(address.path()?.to_string_lossy().into_owned()),
+    }
 }

@@ -1,0 +1,270 @@
+//! Unix sockets: made, bound, with a file that is ours or under an abstract name, and made to listen.
+//! The listeners call [`open`] for each of them.
+
+use std::ffi::CString;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
+use std::path::Path;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::umask;
+use sys::accounts;
+
+use super::{Bound, ListenError, SocketFile, errno_reason, socket_options};
+use crate::errno::io_reason;
+use crate::file_identity::FileIdentity;
+use crate::listen_spec::{Account, ListenOptions, UnixAddress};
+use crate::orphans::{Inheritance, inherit, unix_sockets_at};
+
+/// Whoever may enter the directory may connect, as ever.
+const DEFAULT_MODE: u32 = 0o777;
+
+/// A bound socket; if it is for streams it listens. `report` gets lines to log.
+pub fn open(
+    at: &UnixAddress,
+    kind: SocketType,
+    options: &ListenOptions,
+    report: &mut dyn FnMut(String),
+) -> Result<Bound, ListenError> {
+    let bound = match at {
+        UnixAddress::Path(path) => at_path(path, kind, options, report)?,
+        UnixAddress::Abstract(name) => under_name(name, kind)?,
+    };
+    let place = place(at);
+    let cannot = |advice: &'static str| {
+        let place = place.clone();
+        move |errno| refused(&place, errno, advice)
+    };
+    socket_options::set(&bound.socket, false, options)
+        .map_err(|(_, errno)| cannot("this is the machine's refusal, see fcntl(2)")(errno))?;
+    if kind == SocketType::STREAM {
+        rustix::net::listen(&bound.socket, socket_options::backlog(options))
+            .map_err(cannot("this is the machine's refusal, see listen(2)"))?;
+    }
+    Ok(bound)
+}
+
+/// A new socket that is bound to a path. Whoever connects finds it with these permissions from the first moment on.
+fn bind_path(path: &Path, kind: SocketType, mode: u32) -> Result<OwnedFd, ListenError> {
+    let address = address_of(path)?;
+    let socket = new_socket(kind)?;
+    let before = umask(!Mode::from_raw_mode(mode) & Mode::from_raw_mode(0o777));
+    let bound = rustix::net::bind(&socket, &address);
+    umask(before);
+    bound.map_err(|errno| {
+        let advice = match errno {
+            Errno::NOENT | Errno::NOTDIR => "create its directory first",
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => "choose a directory in which files can be created",
+            _ => "choose another path",
+        };
+        refused(&path.display().to_string(), errno, advice)
+    })?;
+    Ok(socket)
+}
+
+fn new_socket(kind: SocketType) -> Result<OwnedFd, ListenError> {
+    rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(super::cannot_create)
+}
+
+fn address_of(path: &Path) -> Result<SocketAddrUnix, ListenError> {
+    // The kernel would take a path without its closing zero, but not every client could connect to it.
+    const LONGEST_PATH: usize = 107;
+    let fitting = if path.as_os_str().len() > LONGEST_PATH { Err(Errno::NAMETOOLONG) } else { Ok(path) };
+    fitting.and_then(SocketAddrUnix::new).map_err(|errno| {
+        let advice = "the path of a unix socket can have 107 bytes; choose a shorter one, or a relative one";
+        refused(&path.display().to_string(), errno, advice)
+    })
+}
+
+fn at_path(
+    path: &Path,
+    kind: SocketType,
+    options: &ListenOptions,
+    report: &mut dyn FnMut(String),
+) -> Result<Bound, ListenError> {
+    let address = address_of(path)?;
+    let (socket, orphans) = match make_way(path, &address, report)? {
+        Some(inheritance) => {
+            if let Some(mode) = options.mode {
+                set_mode(path, mode)?;
+            }
+            (inheritance.socket, inheritance.orphans)
+        }
+        None => (bind_path(path, kind, options.mode.unwrap_or(DEFAULT_MODE))?, Vec::new()),
+    };
+    let bound = Bound { socket, file: Some(SocketFile::at(path)?), orphans };
+    set_owner(path, options)?;
+    Ok(bound)
+}
+
+fn under_name(name: &[u8], kind: SocketType) -> Result<Bound, ListenError> {
+    let shown = format!("@{}", String::from_utf8_lossy(name));
+    let address = SocketAddrUnix::new_abstract_name(name)
+        .map_err(|errno| refused(&shown, errno, "the name of an abstract socket can have 107 bytes"))?;
+    let socket = new_socket(kind)?;
+    match rustix::net::bind(&socket, &address) {
+        Ok(()) => Ok(Bound::new(socket, None)),
+        Err(Errno::ADDRINUSE) => {
+            let inheritance = inherit(&address.into(), &unix_sockets_at(Path::new(&shown))).map_err(|why| {
+                let advice = format!("stop it or choose another name; it is not taken over, because {why}");
+                refused(&shown, Errno::ADDRINUSE, &format!("another process has it; {advice}"))
+            })?;
+            Ok(Bound { socket: inheritance.socket, file: None, orphans: inheritance.orphans })
+        }
+        Err(errno) => Err(refused(&shown, errno, "choose another name")),
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), ListenError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| {
+        cannot_change(path, "mode", &io_reason(&error), "leave the option out, or start as the file's owner")
+    })
+}
+
+fn set_owner(path: &Path, options: &ListenOptions) -> Result<(), ListenError> {
+    if options.owner.is_none() && options.group.is_none() {
+        return Ok(());
+    }
+    let owner = options.owner.as_ref().map(|owner| number(path, "owner", owner, accounts::user_id)).transpose()?;
+    let group = options.group.as_ref().map(|group| number(path, "group", group, accounts::group_id)).transpose()?;
+    lchown(path, owner, group).map_err(|error| {
+        let advice = "only root can give a file away; start as root, or choose a group that this user belongs to";
+        cannot_change(path, "owner or group", &io_reason(&error), advice)
+    })
+}
+
+type Lookup = fn(&std::ffi::CStr) -> io::Result<Option<u32>>;
+
+fn number(path: &Path, what: &str, account: &Account, look_up: Lookup) -> Result<u32, ListenError> {
+    let name = match account {
+        Account::Id(id) => return Ok(*id),
+        Account::Name(name) => name,
+    };
+    let found = CString::new(name.as_bytes()).map_err(io::Error::from).and_then(|name| look_up(&name));
+    let advice = "give one that exists, or a number";
+    match found {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => Err(cannot_change(path, what, &format!("there is no {name}"), advice)),
+        Err(error) => Err(cannot_change(path, what, &io_reason(&error), advice)),
+    }
+}
+
+fn cannot_change(path: &Path, what: &str, why: &str, advice: &str) -> ListenError {
+    ListenError(format!("failed to change the {what} of the socket file {}:{why}; {advice}", path.display()))
+}
+
+fn place(at: &UnixAddress) -> String {
+    match at {
+        UnixAddress::Path(path) => path.display().to_string(),
+        UnixAddress::Abstract(name) => format!("@{}", String::from_utf8_lossy(name)),
+    }
+}
+
+impl SocketFile {
+    /// The file that is at this path now.
+    fn at(path: &Path) -> Result<Self, ListenError> {
+        match FileIdentity::at(path) {
+            Ok(identity) => Ok(Self { path: path.to_owned(), identity }),
+            Err(error) => {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                let advice = "something else removes files there; choose another path";
+                Err(refused(&path.display().to_string(), errno, advice))
+            }
+        }
+    }
+}
+
+fn refused(place: &str, errno: Errno, advice: &str) -> ListenError {
+    ListenError(format!("failed to listen to file {place}:{}; {advice}", errno_reason(errno)))
+}
+
+/// Removes what a superdaemon that was killed has left behind, and nothing else. If its workers still serve there, the
+/// socket is taken over from them.
+fn make_way(
+    path: &Path,
+    address: &SocketAddrUnix,
+    report: &mut dyn FnMut(String),
+) -> Result<Option<Inheritance>, ListenError> {
+    // What cannot be looked at is left for bind(2) to complain about.
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(None) };
+    let (link, target) = if found.is_symlink() {
+        match fs::metadata(path) {
+            Ok(target) => (true, Some(target)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (true, None),
+            Err(_) => {
+                let advice = "a symbolic link to something unknown is there and was left alone; remove it or choose \
+                              another path";
+                return Err(refused(&path.display().to_string(), Errno::ADDRINUSE, advice));
+            }
+        }
+    } else {
+        (false, Some(found))
+    };
+    if let Some(target) = target {
+        if !link
+            && target.file_type().is_socket()
+            && let Ok(inheritance) = inherit(&address.clone().into(), &unix_sockets_at(path))
+        {
+            return Ok(Some(inheritance));
+        }
+        refuse_all_but_stale_sockets(path, address, &target, link)?;
+    }
+    report(format!("removing existing socket file:{}", path.display()));
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ListenError(format!(
+            "failed to remove existing socket file:{}:{}; remove it or choose another path",
+            path.display(),
+            io_reason(&error)
+        ))),
+        _ => Ok(None),
+    }
+}
+
+fn refuse_all_but_stale_sockets(
+    path: &Path,
+    address: &SocketAddrUnix,
+    found: &Metadata,
+    link: bool,
+) -> Result<(), ListenError> {
+    let kind = found.file_type();
+    let link = if link { "a symbolic link to " } else { "" };
+    if !kind.is_socket() {
+        let kind = if kind.is_file() {
+            "a regular file"
+        } else if kind.is_dir() {
+            "a directory"
+        } else {
+            "something that is not a socket"
+        };
+        let advice = format!("{link}{kind} is there and was left alone; remove it or choose another path");
+        return Err(refused(&path.display().to_string(), Errno::ADDRINUSE, &advice));
+    }
+    match probe(address) {
+        // Nobody listens; or it went away while we looked.
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
+        // A full accept queue, and a socket of another type, show that it is in use as an answer does.
+        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => {
+            let advice =
+                format!("{link}a socket is there on which another process listens; stop it or choose another path");
+            Err(refused(&path.display().to_string(), Errno::ADDRINUSE, &advice))
+        }
+        Err(errno) => {
+            let advice = format!(
+                "{link}a socket is there, and whether somebody listens on it cannot be told ({}); remove it or choose \
+                 another path",
+                errno_reason(errno)
+            );
+            Err(refused(&path.display().to_string(), Errno::ADDRINUSE, &advice))
+        }
+    }
+}
+
+fn probe(address: &SocketAddrUnix) -> rustix::io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, address)
+}
