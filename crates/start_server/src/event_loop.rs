@@ -36,7 +36,7 @@ use crate::log_command::LogCommand;
 use crate::log_excerpt::LogExcerpt;
 use crate::log_output::LogOutput;
 use crate::messages::Words;
-use crate::orphans::Orphan;
+use crate::orphans::{Orphan, drainers};
 use crate::pid_file::PidFile;
 use crate::proving::{Looking, Proving};
 use crate::readiness::check::Check;
@@ -137,7 +137,7 @@ enum Source {
 impl EventLoop {
     /// A superdaemon that is set up and has not spawned anything.
     pub fn new(mut parts: Parts, voice: Option<Voice>) -> Self {
-        let orphans = parts.listeners.take_orphans();
+        let orphans = with_drainers(parts.listeners.take_orphans(), &mut parts);
         let (settings, warnings) = parts.environment.settings();
         warnings.iter().for_each(|warning| parts.log.line(warning));
         let supervisor = Supervisor::new(policy(&parts.config), settings.clone());
@@ -564,6 +564,19 @@ impl EventLoop {
         }
         self.parts
     }
+}
+
+/// Orphans and those of their predecessors that are still there.
+fn with_drainers(mut orphans: Vec<Orphan>, parts: &mut Parts) -> Vec<Orphan> {
+    let Some(path) = &parts.config.status_file else { return orphans };
+    for orphan in drainers(path, &orphans) {
+        parts.log.line(&format!(
+            "generation {} (pid {}), which the superdaemon that is gone had told to go, is watched, too",
+            orphan.generation, orphan.pid
+        ));
+        orphans.push(orphan);
+    }
+    orphans
 }
 
 /// The time since the machine was started, not counting sleep: clock_gettime(2), CLOCK_MONOTONIC.

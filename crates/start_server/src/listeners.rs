@@ -65,6 +65,8 @@ pub enum Kind {
 struct SocketFile {
     path: PathBuf,
     identity: FileIdentity,
+    /// Whether orphans serve there: then it is removed only on purpose, and they go on if the start fails.
+    inherited: bool,
 }
 
 impl SocketFile {
@@ -75,8 +77,10 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Whoever wants to know about a failure has tried before.
-        let _ = self.remove();
+        if !self.inherited {
+            // Whoever wants to know about a failure has tried before.
+            let _ = self.remove();
+        }
     }
 }
 

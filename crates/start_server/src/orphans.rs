@@ -3,20 +3,33 @@
 //! any old generation, so that neither the address nor a connection is lost.
 //!
 //! Nothing but the kernel is believed about who they are. A process counts as an orphan if it holds the very socket
-//! that is in the way, belongs to our user, and has in its environment what a superdaemon gives its workers; and only
-//! if every other process that holds the socket does so too. The superdaemon itself, while it lives, holds the socket
-//! without that environment: where it is found, nothing is touched.
+//! that is in the way, which one of our user has made, and was executed with what a superdaemon gives its workers for
+//! that socket; and only if every other process that holds the socket was so too. The superdaemon itself, while it
+//! lives, holds the socket without that: where it is found, nothing is touched.
 
-use std::fs;
+mod drainers;
+mod holders;
+mod refusal;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, getsockname, sockopt};
+use rustix::net::{AddressFamily, SocketAddrAny, getsockname};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, geteuid, pidfd_getfd, pidfd_open, pidfd_send_signal};
 use sys::process_tree;
+
+pub use drainers::drainers;
+use holders::{Holder, Marks, Who, holders_of, who};
+
+/// What is only on its way to let a socket go, gets so long.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A worker without a superdaemon, held so that its PID cannot pass to another process.
 #[derive(Debug)]
@@ -25,6 +38,8 @@ pub struct Orphan {
     pub generation: u32,
     /// The worker.
     pub pid: i32,
+    /// The `SERVER_STARTER_PORT` that it was given.
+    variable: OsString,
     process: OwnedFd,
 }
 
@@ -42,6 +57,35 @@ impl Orphan {
         let signal = Signal::from_named_raw(signal.number()).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(pidfd_send_signal(&self.process, signal)?)
     }
+
+    /// Ends it with its process group and its descendants.
+    ///
+    /// # Errors
+    /// As [`Orphan::signal`].
+    pub fn kill(&self) -> io::Result<()> {
+        // While it lives nobody else has its number, neither as a process nor as a group. The number 0 stands for no
+        // child of ours: only those are meant that are named here.
+        let family = process_tree::kill_family(0, |other| other.pid == self.pid || other.group == self.pid);
+        match self.signal(sys::signal::Signal::KILL) {
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => family.map(drop),
+            sent => sent,
+        }
+    }
+
+    /// Takes hold of a worker, if it is still who it was.
+    fn hold(pid: i32, marks: &Marks) -> Result<Self, Obstacle> {
+        let gone = || Obstacle::Passing(format!("its worker (pid {pid}) has just ended; try again"));
+        let process = Pid::from_raw(pid)
+            .ok_or(Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(|_| gone())?;
+        // Now that the PID cannot pass on.
+        let now = Marks::of(pid).map_err(|_| gone())?.ok_or_else(gone)?;
+        if now != *marks {
+            return Err(gone());
+        }
+        Ok(Self { generation: now.generation, pid, variable: now.variable, process })
+    }
 }
 
 /// A listener that was taken out of orphans.
@@ -53,96 +97,91 @@ pub struct Inheritance {
     pub orphans: Vec<Orphan>,
 }
 
-/// Takes the socket at `address` out of orphans. `sockets` are those that are in the way, as inodes.
+/// Why a socket is not inherited, in words that go after "because".
+enum Obstacle {
+    /// It will go away by itself, and soon: somebody is just ending, or just beginning.
+    Passing(String),
+    Lasting(String),
+}
+
+/// Takes the socket at `address` out of orphans. `sockets` are those that are in the way, as inodes; for a unix socket
+/// what tells them is the file, see [`unix_sockets_at`], since the address is only how the file was called once.
+///
+/// Takes up to a second if a superdaemon, or a child that it was about to make a worker, seems to be just ending.
 ///
 /// # Errors
-/// Why not, in words that go after "and": it is not the orphans' only, or they do not let it go.
+/// Why not and what to do, in words that go after "because": it is not the orphans' only, or they cannot be made to
+/// share it.
 pub fn inherit(address: &SocketAddrAny, sockets: &[u64]) -> Result<Inheritance, String> {
-    let holders: Vec<(i32, RawFd)> = sockets.iter().flat_map(|inode| holders_of(*inode)).collect();
-    if holders.is_empty() {
-        return Err("nobody who can be seen holds it".to_owned());
-    }
-    if let Some((pid, _)) = holders.iter().find(|(pid, _)| generation_of(*pid).is_none()) {
-        return Err(format!("pid {pid}, which is no worker of a superdaemon, holds it"));
-    }
-    let mut socket = None;
-    let mut orphans = Vec::new();
-    for (pid, number) in &holders {
-        let parent = process_tree::read(*pid).map(|process| process.parent);
-        if holders.iter().any(|(other, _)| Some(*other) == parent) {
-            continue;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match try_to_inherit(address, sockets) {
+            Ok(inheritance) => return Ok(inheritance),
+            Err(Obstacle::Passing(_)) if Instant::now() < until => thread::sleep(LOOK_EVERY),
+            Err(Obstacle::Passing(why) | Obstacle::Lasting(why)) => return Err(why),
         }
-        let orphan = hold(*pid)?;
-        let taken = take(&orphan, *number, address).map_err(|errno| {
-            format!("its worker (pid {pid}) cannot be made to share it: {}", io::Error::from(errno))
-        })?;
-        socket = socket.or(taken);
-        orphans.push(orphan);
-    }
-    match socket {
-        Some(socket) => Ok(Inheritance { socket, orphans }),
-        None => Err("what its workers hold is bound elsewhere".to_owned()),
     }
 }
 
-/// The inodes of the unix sockets that listen at this path. For the table see proc_pid_net(5).
+fn try_to_inherit(address: &SocketAddrAny, sockets: &[u64]) -> Result<Inheritance, Obstacle> {
+    let holders = holders_of(sockets);
+    if holders.is_empty() {
+        return Err(Obstacle::Lasting(refusal::unseen(sockets)));
+    }
+    let mut heads = BTreeMap::new();
+    for holder in &holders {
+        match who(holder, &holders, address) {
+            Who::Worker(marks) => drop(heads.insert(marks.head_of_family(holder.pid), marks)),
+            Who::Passing(why) => return Err(Obstacle::Passing(why)),
+            Who::Foreign(why) => return Err(Obstacle::Lasting(why)),
+        }
+    }
+    let socket = take_from_any(&holders, address)?;
+    let orphans: Result<Vec<Orphan>, Obstacle> = heads.iter().map(|(pid, marks)| Orphan::hold(*pid, marks)).collect();
+    Ok(Inheritance { socket, orphans: orphans? })
+}
+
+/// The socket, from the first of its holders that can be made to share it: it is the same for all.
+fn take_from_any(holders: &[Holder], address: &SocketAddrAny) -> Result<OwnedFd, Obstacle> {
+    let mut refused = None;
+    for holder in holders {
+        match take(holder) {
+            Ok(socket) => {
+                let owner = rustix::fs::fstat(&socket).map(|found| found.st_uid).unwrap_or(u32::MAX);
+                if owner != geteuid().as_raw() {
+                    return Err(Obstacle::Lasting(refusal::made_by_another(owner)));
+                }
+                // More than one socket may be in the way.
+                let is_named_by_file = address.address_family() == AddressFamily::UNIX;
+                if is_named_by_file || getsockname(&socket).is_ok_and(|bound| bound == *address) {
+                    return Ok(socket);
+                }
+            }
+            // It may have gone, or closed the descriptor.
+            Err(Errno::SRCH | Errno::BADF) => {}
+            Err(errno) => refused = refused.or(Some(refusal::does_not_share(holder.pid, errno))),
+        }
+    }
+    Err(match refused {
+        Some(why) => Obstacle::Lasting(why),
+        None => Obstacle::Lasting("what its workers hold is bound elsewhere".to_owned()),
+    })
+}
+
+/// A duplicate of the holder's descriptor; see pidfd_getfd(2).
+fn take(holder: &Holder) -> rustix::io::Result<OwnedFd> {
+    let pid = Pid::from_raw(holder.pid).ok_or(Errno::SRCH)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let socket = pidfd_getfd(&process, holder.descriptor, PidfdGetfdFlags::empty())?;
+    // Whoever has the PID, and whatever it has put there meanwhile: only the very socket counts.
+    let is_the_one = rustix::fs::fstat(&socket).is_ok_and(|found| found.st_ino == holder.socket);
+    if is_the_one { Ok(socket) } else { Err(Errno::BADF) }
+}
+
+/// The inodes of the unix sockets that are bound to the file at this path and wait for clients, by whatever name it
+/// was called when they were bound.
 pub fn unix_sockets_at(path: &Path) -> Vec<u64> {
-    const LISTENING: &str = "01";
-    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let wanted = path.to_string_lossy();
-    table
-        .lines()
-        .filter_map(|line| {
-            let mut columns = line.split_ascii_whitespace();
-            let state = columns.nth(5)?;
-            let inode = columns.next()?.parse().ok()?;
-            (state == LISTENING && columns.next()? == wanted).then_some(inode)
-        })
-        .collect()
-}
-
-/// Each process that holds the socket, with its descriptor there.
-fn holders_of(inode: u64) -> Vec<(i32, RawFd)> {
-    let link = format!("socket:[{inode}]");
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|pid: i32| {
-            let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-            let number = descriptors.flatten().find_map(|entry| {
-                let target = fs::read_link(entry.path()).ok()?;
-                (target.to_str() == Some(&link)).then(|| entry.file_name().to_str()?.parse().ok())?
-            });
-            Some((pid, number?))
-        })
-        .collect()
-}
-
-/// The generation of a worker of our user, or if we are root of anybody.
-fn generation_of(pid: i32) -> Option<u32> {
-    let owner = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-    let us = geteuid();
-    if owner != us.as_raw() && !us.is_root() {
-        return None;
-    }
-    process_tree::variable(pid, "SERVER_STARTER_PORT")?;
-    process_tree::variable(pid, "SERVER_STARTER_GENERATION")?.to_str()?.parse().ok()
-}
-
-fn hold(pid: i32) -> Result<Orphan, String> {
-    let gone = || format!("its worker (pid {pid}) has just ended; try again");
-    let process = Pid::from_raw(pid)
-        .ok_or(Errno::SRCH)
-        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-        .map_err(|_| gone())?;
-    // Now that the PID cannot pass on: is it still who it was?
-    let generation = generation_of(pid).ok_or_else(gone)?;
-    Ok(Orphan { generation, pid, process })
-}
-
-/// A duplicate of the orphan's descriptor, if that is bound to the address; see pidfd_getfd(2).
-fn take(orphan: &Orphan, number: RawFd, address: &SocketAddrAny) -> rustix::io::Result<Option<OwnedFd>> {
-    let socket = pidfd_getfd(&orphan.process, number, PidfdGetfdFlags::empty())?;
-    Ok((getsockname(&socket)? == *address && sockopt::socket_type(&socket).is_ok()).then_some(socket))
+    // The file systems that show other numbers for a file than the kernel uses (btrfs, overlayfs) need the second way.
+    let by_file = sys::unix_file::sockets(path).unwrap_or_default();
+    if by_file.is_empty() { holders::unix_sockets_named(path) } else { by_file }
 }

@@ -12,4 +12,5 @@ pub mod process_tree;
 pub mod signal;
 pub mod spawn;
 pub mod tcp_options;
+pub mod unix_file;
 pub mod unix_queue;

@@ -9,17 +9,17 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use crate::listen_queue::ListenQueue;
 
 /// `SOCK_DIAG_BY_FAMILY`, the kind of the question and of its answer.
-const BY_FAMILY: u16 = 20;
+pub(crate) const BY_FAMILY: u16 = 20;
 /// `NLMSG_ERROR`, the kind of a refusal.
-const REFUSAL: u16 = 2;
+pub(crate) const REFUSAL: u16 = 2;
 /// `NLM_F_REQUEST`: one answer, not a dump of all sockets.
-const REQUEST: u16 = 1;
+pub(crate) const REQUEST: u16 = 1;
 /// `UDIAG_SHOW_RQLEN`
 const SHOW_QUEUE: u32 = 0x10;
 /// `UNIX_DIAG_RQLEN`, the attribute that answers it.
 const QUEUE: u16 = 4;
 /// Of `struct nlmsghdr` and of `struct unix_diag_msg`.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// The accept queue of a listening unix socket in our network namespace. Never blocks: the kernel answers at once.
 ///
@@ -76,11 +76,11 @@ fn answer(text: &[u8], inode: u32) -> io::Result<ListenQueue> {
     Err(strange())
 }
 
-fn half(text: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn half(text: &[u8], at: usize) -> Option<u16> {
     text.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
-fn word(text: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn word(text: &[u8], at: usize) -> Option<u32> {
     text.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 

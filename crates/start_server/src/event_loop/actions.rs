@@ -89,7 +89,7 @@ impl EventLoop {
     /// Ends a worker with all that it has started.
     fn kill(&self, pid: Pid) -> io::Result<()> {
         match self.orphans.iter().find(|orphan| orphan.pid == pid.0) {
-            Some(orphan) => orphan.signal(Signal::KILL),
+            Some(orphan) => orphan.kill(),
             None => self.kill_family(pid, self.generation_of(pid)).map(drop).or_else(|error| {
                 // The worker at least, and its group, whatever it was that kept the others from being found.
                 send_group(pid.0, Signal::KILL).or_else(|_| send(pid.0, Signal::KILL)).map_err(|_| error)

@@ -36,10 +36,19 @@ pub fn open(
                 Ok(()) => Bound::new(socket, None),
                 Err(Errno::ADDRINUSE) if !is_ours(protocol, address) => {
                     let advice = bind_advice(Errno::ADDRINUSE, protocol, address);
-                    let inheritance = inherit(&address.into(), &sockets(protocol, address)).map_err(|why| {
-                        unavailable(Errno::ADDRINUSE, format!("{advice}; it is not taken over, because {why}"))
-                    })?;
-                    Bound { socket: inheritance.socket, file: None, orphans: inheritance.orphans }
+                    match inherit(&address.into(), &sockets(protocol, address)) {
+                        Ok(inheritance) => {
+                            Bound { socket: inheritance.socket, file: None, orphans: inheritance.orphans }
+                        }
+                        // Meanwhile whoever had it may have gone.
+                        Err(why) => match rustix::net::bind(&socket, &address) {
+                            Ok(()) => Bound::new(socket, None),
+                            Err(errno) => {
+                                let advice = format!("{advice}; it is not taken over, because {why}");
+                                return Err(unavailable(errno, advice));
+                            }
+                        },
+                    }
                 }
                 Err(errno) => return Err(unavailable(errno, bind_advice(errno, protocol, address))),
             }

@@ -87,16 +87,17 @@ fn at_path(
     report: &mut dyn FnMut(String),
 ) -> Result<Bound, ListenError> {
     let address = address_of(path)?;
-    let (socket, orphans) = match make_way(path, &address, report)? {
+    let (socket, orphans, inherited) = match make_way(path, &address, report)? {
         Some(inheritance) => {
             if let Some(mode) = options.mode {
                 set_mode(path, mode)?;
             }
-            (inheritance.socket, inheritance.orphans)
+            (inheritance.socket, inheritance.orphans, true)
         }
-        None => (bind_path(path, kind, options.mode.unwrap_or(DEFAULT_MODE))?, Vec::new()),
+        None => (bind_path(path, kind, options.mode.unwrap_or(DEFAULT_MODE))?, Vec::new(), false),
     };
-    let bound = Bound { socket, file: Some(SocketFile::at(path)?), orphans };
+    let file = SocketFile { inherited, ..SocketFile::at(path)? };
+    let bound = Bound { socket, file: Some(file), orphans };
     set_owner(path, options)?;
     Ok(bound)
 }
@@ -168,7 +169,7 @@ impl SocketFile {
     /// The file that is at this path now.
     fn at(path: &Path) -> Result<Self, ListenError> {
         match FileIdentity::at(path) {
-            Ok(identity) => Ok(Self { path: path.to_owned(), identity }),
+            Ok(identity) => Ok(Self { path: path.to_owned(), identity, inherited: false }),
             Err(error) => {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 let advice = "something else removes files there; choose another path";
@@ -205,11 +206,14 @@ fn make_way(
         (false, Some(found))
     };
     if let Some(target) = target {
-        if !link
-            && target.file_type().is_socket()
-            && let Ok(inheritance) = inherit(&address.clone().into(), &unix_sockets_at(path))
-        {
-            return Ok(Some(inheritance));
+        let in_the_way = if link || !target.file_type().is_socket() { Vec::new() } else { unix_sockets_at(path) };
+        if !in_the_way.is_empty() {
+            match inherit(&address.clone().into(), &in_the_way) {
+                Ok(inheritance) => return Ok(Some(inheritance)),
+                Err(why) => refuse_all_but_stale_sockets(path, address, &target, link).map_err(|ListenError(text)| {
+                    ListenError(format!("{text}; it is not taken over, because {why}"))
+                })?,
+            }
         }
         refuse_all_but_stale_sockets(path, address, &target, link)?;
     }
