@@ -6,6 +6,9 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub use sys::inet_sockets::Protocol;
+use sys::inet_sockets::bound_to;
+
 /// A process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -21,15 +24,6 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The two kinds of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Only listening sockets count.
-    Tcp,
-    /// Every bound socket counts.
-    Udp,
-}
-
 /// The processes whose sockets keep `address` from being bound, as far as this user may see them.
 pub fn holders(protocol: Protocol, address: SocketAddr) -> Vec<Holder> {
     let sockets: HashSet<String> = sockets(protocol, address).iter().map(|inode| format!("socket:[{inode}]")).collect();
@@ -38,6 +32,11 @@ pub fn holders(protocol: Protocol, address: SocketAddr) -> Vec<Holder> {
 
 /// The sockets that keep `address` from being bound, by their inodes.
 pub fn sockets(protocol: Protocol, address: SocketAddr) -> Vec<u64> {
+    if let Ok(bound) = bound_to(protocol, address.port()) {
+        let in_the_way = bound.iter().filter(|socket| is_same_place(socket.address, address));
+        return in_the_way.map(|socket| socket.inode).collect();
+    }
+    // A kernel that does not answer questions prints tables.
     let tables = match protocol {
         Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
         Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
@@ -57,12 +56,17 @@ fn conflicting_sockets(table: &str, protocol: Protocol, address: SocketAddr) -> 
         let local = parse_address(columns.nth(1)?)?;
         let state = columns.nth(1)?;
         let inode = columns.nth(5)?.parse().ok()?;
-        let same_place =
-            local.ip().is_unspecified() || address.ip().is_unspecified() || local.ip() == address.ip().to_canonical();
         let counts = protocol == Protocol::Udp || state == LISTENING;
-        (local.port() == address.port() && same_place && counts).then_some(inode)
+        (is_same_place(local, address) && counts).then_some(inode)
     };
     table.lines().filter_map(conflicts).collect()
+}
+
+/// Whether a socket that is bound to `bound` keeps another from `wanted`.
+fn is_same_place(bound: SocketAddr, wanted: SocketAddr) -> bool {
+    let same_host =
+        bound.ip().is_unspecified() || wanted.ip().is_unspecified() || bound.ip() == wanted.ip().to_canonical();
+    bound.port() == wanted.port() && same_host
 }
 
 /// Reads `0100007F:1F90`: the address in words of the machine's byte order, the port as a plain number.
@@ -125,6 +129,10 @@ mod tests {
             assert!(is_held_by_us(Protocol::Tcp, asked_tcp), "{bound} {asked}");
             assert!(is_held_by_us(Protocol::Udp, asked_udp), "{bound} {asked}");
         }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let printed = fs::read_to_string("/proc/net/tcp").unwrap();
+        assert_eq!(conflicting_sockets(&printed, Protocol::Tcp, address), sockets(Protocol::Tcp, address));
         let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         assert!(!is_held_by_us(Protocol::Tcp, SocketAddr::from(([127, 0, 0, 2], elsewhere))));
     }

@@ -5,14 +5,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+use rustix::net::AddressFamily;
 
-use crate::unix_queue::{BY_FAMILY, HEADER, REFUSAL, REQUEST, half, word};
+use crate::socket_diag::{HEADER, attribute, dump, word};
 
-/// `NLM_F_DUMP`: all sockets, not one.
-const DUMP: u16 = 0x300;
-/// `NLMSG_DONE`, the kind of the last message.
-const DONE: u16 = 3;
 /// `UDIAG_SHOW_VFS`
 const SHOW_FILE: u32 = 2;
 /// `UNIX_DIAG_VFS`, the attribute that answers it: the inode of the file, then its device.
@@ -28,69 +24,32 @@ const NOT_CONNECTED: u32 = 1 << 7 | 1 << 10;
 /// There is no such file, or the kernel was built without `CONFIG_UNIX_DIAG`, or there are no descriptors.
 pub fn sockets(path: &Path) -> io::Result<Vec<u64>> {
     let file = std::fs::metadata(path)?;
-    let flags = SocketFlags::CLOEXEC;
-    let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::SOCK_DIAG))?;
-    send(&kernel, &question(), SendFlags::empty())?;
-    // The kernel fills at most so much at a time: NLMSG_GOODSIZE and its likes.
-    let mut space = vec![0; 1 << 16];
     let mut found = Vec::new();
-    loop {
-        let (length, _) = recv(&kernel, &mut space[..], RecvFlags::empty())?;
-        let mut messages = space.get(..length).unwrap_or_default();
-        if messages.is_empty() {
-            return Err(strange());
+    dump(&question(), |socket| {
+        if is_bound_to(socket, file.ino(), file.dev()) {
+            found.extend(word(socket, 4).map(u64::from));
         }
-        while let Some(size) = word(messages, 0) {
-            let size = usize::try_from(size).map_err(io::Error::other)?;
-            let message = messages.get(..size).filter(|_| size >= HEADER).ok_or_else(strange)?;
-            match half(message, 4) {
-                Some(DONE) => return Ok(found),
-                Some(REFUSAL) => {
-                    let negative = word(message, HEADER).ok_or_else(strange)?.cast_signed();
-                    return Err(io::Error::from_raw_os_error(negative.saturating_neg()));
-                }
-                Some(BY_FAMILY) if is_bound_to(message, file.ino(), file.dev()) => {
-                    found.extend(word(message, HEADER + 4).map(u64::from));
-                }
-                _ => {}
-            }
-            messages = messages.get(size.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
+    })?;
+    Ok(found)
 }
 
-/// `struct nlmsghdr` and `struct unix_diag_req`, in the byte order of the machine.
+/// `struct unix_diag_req`, in the byte order of the machine.
 fn question() -> Vec<u8> {
-    const LENGTH: u32 = 40;
     let family = u8::try_from(AddressFamily::UNIX.as_raw()).unwrap_or(1);
-    let mut text = Vec::new();
-    text.extend(LENGTH.to_ne_bytes());
-    text.extend([BY_FAMILY.to_ne_bytes(), (REQUEST | DUMP).to_ne_bytes()].concat());
-    text.extend([0; 8]);
-    text.extend([family, 0, 0, 0]);
+    let mut text = vec![family, 0, 0, 0];
     for word in [NOT_CONNECTED, 0, SHOW_FILE, 0, 0] {
         text.extend(word.to_ne_bytes());
     }
     text
 }
 
-/// The kernel tells of the inode only its lower 32 bits, and of the device its own encoding: 12 bits and 20.
-fn is_bound_to(message: &[u8], inode: u64, device: u64) -> bool {
+/// Of the inode the kernel tells only the lower 32 bits, and of the device its own encoding: 12 bits and 20.
+fn is_bound_to(socket: &[u8], inode: u64, device: u64) -> bool {
     let encoded = u64::from(rustix::fs::major(device)) << 20 | u64::from(rustix::fs::minor(device));
-    let mut attributes = message.get(2 * HEADER..).unwrap_or_default();
-    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
-        if kind == FILE {
-            let file = word(attributes, 4).zip(word(attributes, 8));
-            return file.is_some_and(|(of, on)| u64::from(of) == inode & 0xffff_ffff && u64::from(on) == encoded);
-        }
-        let next = usize::from(length).max(4).next_multiple_of(4);
-        attributes = attributes.get(next..).unwrap_or_default();
-    }
-    false
-}
-
-fn strange() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about unix sockets is strange")
+    // `struct unix_diag_msg` is as long as a header.
+    let file = socket.get(HEADER..).and_then(|attributes| attribute(attributes, FILE));
+    file.and_then(|file| word(file, 0).zip(word(file, 4)))
+        .is_some_and(|(of, on)| u64::from(of) == inode & 0xffff_ffff && u64::from(on) == encoded)
 }
 
 #[cfg(test)]

@@ -7,19 +7,12 @@ use std::os::fd::AsFd;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
 use crate::listen_queue::ListenQueue;
+use crate::socket_diag::{BY_FAMILY, HEADER, REFUSAL, REQUEST, attribute, half, word};
 
-/// `SOCK_DIAG_BY_FAMILY`, the kind of the question and of its answer.
-pub(crate) const BY_FAMILY: u16 = 20;
-/// `NLMSG_ERROR`, the kind of a refusal.
-pub(crate) const REFUSAL: u16 = 2;
-/// `NLM_F_REQUEST`: one answer, not a dump of all sockets.
-pub(crate) const REQUEST: u16 = 1;
 /// `UDIAG_SHOW_RQLEN`
 const SHOW_QUEUE: u32 = 0x10;
 /// `UNIX_DIAG_RQLEN`, the attribute that answers it.
 const QUEUE: u16 = 4;
-/// Of `struct nlmsghdr` and of `struct unix_diag_msg`.
-pub(crate) const HEADER: usize = 16;
 
 /// The accept queue of a listening unix socket in our network namespace. Never blocks: the kernel answers at once.
 ///
@@ -63,25 +56,10 @@ fn answer(text: &[u8], inode: u32) -> io::Result<ListenQueue> {
     if kind != BY_FAMILY || word(text, HEADER + 4) != Some(inode) {
         return Err(strange());
     }
-    let mut attributes = text.get(2 * HEADER..).unwrap_or_default();
-    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
-        if kind == QUEUE {
-            let queue = word(attributes, 4).zip(word(attributes, 8));
-            return queue.map(|(waiting, backlog)| ListenQueue { waiting, backlog }).ok_or_else(strange);
-        }
-        // Attributes begin at multiples of four, and each is at least as long as its own header.
-        let next = usize::from(length).max(4).next_multiple_of(4);
-        attributes = attributes.get(next..).unwrap_or_default();
-    }
-    Err(strange())
-}
-
-pub(crate) fn half(text: &[u8], at: usize) -> Option<u16> {
-    text.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
-}
-
-pub(crate) fn word(text: &[u8], at: usize) -> Option<u32> {
-    text.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+    // `struct unix_diag_msg` is as long as the header.
+    let queue = text.get(2 * HEADER..).and_then(|attributes| attribute(attributes, QUEUE)).ok_or_else(strange)?;
+    let queue = word(queue, 0).zip(word(queue, 4));
+    queue.map(|(waiting, backlog)| ListenQueue { waiting, backlog }).ok_or_else(strange)
 }
 
 #[cfg(test)]

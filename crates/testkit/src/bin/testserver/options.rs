@@ -34,6 +34,9 @@ pub struct Options {
     pub ignore: BTreeSet<String>,
     /// `--drain=SECONDS`: how long a graceful end takes at least.
     pub drain: Duration,
+    /// `--linger=SECONDS`: how long a connection that was answered, and on which nothing is asked, may hold up a graceful
+    /// end; what is asked meanwhile is answered, and is the last.
+    pub linger: Duration,
     /// `--exit=N`: the status of a graceful end.
     pub exit: i32,
     /// `--die-on-request`: every request makes it fail.
@@ -65,6 +68,7 @@ impl Options {
             graceful_on: ["TERM", "INT", "QUIT"].map(str::to_owned).into(),
             ignore: BTreeSet::new(),
             drain: Duration::ZERO,
+            linger: Duration::ZERO,
             exit: 0,
             die_on_request: false,
         };
@@ -100,6 +104,7 @@ impl Options {
             "--graceful-on" => self.graceful_on = names(value),
             "--ignore" => self.ignore = names(value),
             "--drain" => self.drain = seconds(value)?,
+            "--linger" => self.linger = seconds(value)?,
             "--exit" => self.exit = value.parse().ok()?,
             _ => return None,
         }

@@ -9,6 +9,7 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, recvfrom, sendto};
 
 use crate::http::{self, Wish};
+use crate::options::Options;
 use crate::{Life, watch};
 
 /// How long a connection on which nothing was asked yet may hold up a graceful end.
@@ -68,8 +69,10 @@ impl<'a> Server<'a> {
     }
 
     fn has_drained(&self, now: Instant) -> bool {
+        let Options { drain, linger, .. } = self.life.options;
         self.told_to_stop.is_some_and(|since| {
-            now >= since + self.life.options.drain && !self.connections.iter().any(|one| one.is_busy(now))
+            let lingers = now < since + *linger && self.connections.iter().any(|one| one.answered);
+            now >= since + *drain && !lingers && !self.connections.iter().any(|one| one.is_busy(now))
         })
     }
 
