@@ -105,6 +105,7 @@ fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
         backoff_max: options.backoff_max,
         drain_timeout: options.drain_timeout,
         stop_timeout: options.stop_timeout,
+        term_delay: options.term_delay.filter(|delay| !delay.is_zero()),
         max_old_generations: options.max_old_generations,
         control_socket: options.control_socket,
     })
@@ -118,6 +119,7 @@ fn refuse_options_of_verbs(options: &Options) -> Result<(), UsageError> {
         Options { timeout: Some(_), .. } => only_for("timeout", "--restart or --stop"),
         Options { until: Some(_), .. } => only_for("until", "--restart"),
         Options { json: true, .. } => only_for("json", "--status"),
+        Options { serving: true, .. } => only_for("serving", "--status"),
         _ => Ok(()),
     }
 }
@@ -207,11 +209,11 @@ fn stop(options: Options) -> Result<StopVerb, UsageError> {
 }
 
 fn status(options: Options) -> Result<StatusVerb, UsageError> {
-    let Options { pid_file, control_socket, pid, json, .. } = options;
+    let Options { pid_file, control_socket, pid, json, serving, .. } = options;
     let target = target(Target { pid_file, control_socket, pid }).ok_or_else(|| {
         UsageError::new("--status option requires --pid-file, --control-socket or --pid to be set as well")
     })?;
-    Ok(StatusVerb { target, json })
+    Ok(StatusVerb { target, json, serving })
 }
 
 /// A target that can be found.
@@ -286,6 +288,7 @@ mod tests {
                 backoff_max: None,
                 drain_timeout: None,
                 stop_timeout: None,
+                term_delay: None,
                 max_old_generations: None,
                 control_socket: None,
             }
@@ -335,6 +338,8 @@ mod tests {
             (&["--backoff-max=30"], |c| c.backoff_max = Some(Duration::from_secs(30))),
             (&["--drain-timeout=30"], |c| c.drain_timeout = Some(Duration::from_secs(30))),
             (&["--stop-timeout=30"], |c| c.stop_timeout = Some(Duration::from_secs(30))),
+            (&["--term-delay=5"], |c| c.term_delay = Some(Duration::from_secs(5))),
+            (&["--term-delay=0"], |_| ()),
             (&["--max-old-generations=2"], |c| c.max_old_generations = NonZeroU32::new(2)),
         ];
         for (line, change) in cases {
@@ -435,13 +440,20 @@ mod tests {
                 Command::Stop(StopVerb { target: target(), timeout: Some(Duration::from_secs(60)) }),
             ),
             (&["--stop", "--status", "--pid-file=f"], Command::Stop(StopVerb { target: target(), timeout: None })),
-            (&["--status", "--pid-file=f"], Command::Status(StatusVerb { target: target(), json: false })),
-            (&["--pid-file=f", "--status", "--json"], Command::Status(StatusVerb { target: target(), json: true })),
+            (
+                &["--status", "--pid-file=f"],
+                Command::Status(StatusVerb { target: target(), json: false, serving: false }),
+            ),
+            (
+                &["--pid-file=f", "--status", "--json"],
+                Command::Status(StatusVerb { target: target(), json: true, serving: false }),
+            ),
             (
                 &["--status", "--pid=7"],
                 Command::Status(StatusVerb {
                     target: Target { pid_file: None, control_socket: None, pid: Some(7) },
                     json: false,
+                    serving: false,
                 }),
             ),
             (

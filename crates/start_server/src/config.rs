@@ -74,6 +74,9 @@ pub struct Config {
     pub drain_timeout: Option<Duration>,
     /// How long workers may take to end once the superdaemon is told to; without it, for ever. Never zero.
     pub stop_timeout: Option<Duration>,
+    /// How long workers that serve go on after a TERM before they are told to stop; without it, they are told at once.
+    /// Never zero.
+    pub term_delay: Option<Duration>,
     /// The number of old generations that may drain at the same time; without it, any.
     pub max_old_generations: Option<NonZeroU32>,
     /// Where to answer verbs, instead of at the address that is derived from the process id.
@@ -153,6 +156,8 @@ pub struct StatusVerb {
     pub target: Target,
     /// Whether to answer in JSON.
     pub json: bool,
+    /// Whether to answer only by the exit code: 0 if a generation serves and the end has not begun, else 1.
+    pub serving: bool,
 }
 
 /// The end of a restart for the one who asked for it.

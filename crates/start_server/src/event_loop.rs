@@ -602,6 +602,7 @@ fn policy(config: &Config) -> Policy {
         backoff_max: config.backoff_max,
         drain_timeout: config.drain_timeout,
         stop_timeout: config.stop_timeout,
+        term_delay: config.term_delay,
         max_old_generations: config.max_old_generations,
         jitter_seed: u64::from(std::process::id()) ^ u64::from(now().since_start().subsec_nanos()),
     }

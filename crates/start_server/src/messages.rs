@@ -146,6 +146,15 @@ impl Words {
                     plural(*attempts, "attempt", "attempts")
                 )]
             }
+            Report::StopDelayed { delay, told } => {
+                let wait = span(*delay);
+                let mut lines = vec![format!("received TERM, workers serve on for {wait} and are told to stop then")];
+                if !told.is_empty() {
+                    let signal = self.signal_on_term;
+                    lines.push(format!("sending {signal} now to those that do not serve:{}", list(told)));
+                }
+                lines
+            }
             Report::Stopping { by, workers } => {
                 let (wish, signal) = match by {
                     StopRequester::Terminate | StopRequester::Client(_) => ("TERM", self.signal_on_term),
@@ -369,6 +378,10 @@ mod tests {
             (
                 Report::Stopping { by: StopRequester::Interrupt, workers: vec![] },
                 "received INT, sending TERM to all workers:",
+            ),
+            (
+                Report::StopDelayed { delay: Duration::from_secs(5), told: vec![] },
+                "received TERM, workers serve on for 5 s and are told to stop then",
             ),
             (Report::WorkerExited { pid: PID, status: ExitStatus(0) }, "worker 77 died, status:0"),
             (Report::Exiting, "exiting"),

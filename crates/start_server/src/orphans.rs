@@ -28,7 +28,7 @@ pub use drainers::drainers;
 use holders::{Holder, Marks, Who, holders_of, who};
 
 /// What is only on its way to let a socket go, gets so long.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A worker without a superdaemon, held so that its PID cannot pass to another process.
@@ -107,7 +107,7 @@ enum Obstacle {
 /// Takes the socket at `address` out of orphans. `sockets` are those that are in the way, as inodes; for a unix socket
 /// what tells them is the file, see [`unix_sockets_at`], since the address is only how the file was called once.
 ///
-/// Takes up to a second if a superdaemon, or a child that it was about to make a worker, seems to be just ending.
+/// Takes up to two seconds if a superdaemon, or a child that it was about to make a worker, seems to be just ending.
 ///
 /// # Errors
 /// Why not and what to do, in words that go after "because": it is not the orphans' only, or they cannot be made to

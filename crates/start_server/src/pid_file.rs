@@ -3,14 +3,15 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use sys::process_tree;
 
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
@@ -169,9 +170,14 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
 
 fn take_lock(path: &Path, file: &File) -> Result<(), PidFileError> {
     // A verb that looks whether the file is locked holds a lock itself for a moment.
-    const TRIES: u32 = 10;
+    const PATIENCE: Duration = Duration::from_millis(200);
+    // So does what a superdaemon that was killed was about to make a worker, until it executes the program.
+    const PATIENCE_WITH_THE_DEAD: Duration = Duration::from_secs(2);
     const PAUSE: Duration = Duration::from_millis(20);
-    for _ in 0..TRIES {
+    let begun = Instant::now();
+    let is_dead = matches!(pid_in(file), Ok(Content::Pid(pid)) if process_tree::read(pid).is_none());
+    let patience = if is_dead { PATIENCE_WITH_THE_DEAD } else { PATIENCE };
+    while begun.elapsed() < patience {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
@@ -201,11 +207,11 @@ enum Content {
     Garbage,
 }
 
-fn pid_in(mut file: &File) -> io::Result<Content> {
+fn pid_in(file: &File) -> io::Result<Content> {
     // Longer than any PID with its blanks, so that a big file is not read for nothing.
-    const ENOUGH: u64 = 64;
-    let mut bytes = Vec::new();
-    file.by_ref().take(ENOUGH).read_to_end(&mut bytes)?;
+    let mut space = [0; 64];
+    let length = file.read_at(&mut space, 0)?;
+    let bytes = space.get(..length).unwrap_or_default();
     let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
     if bytes.trim_ascii().is_empty() {
         return Ok(Content::Empty);

@@ -98,6 +98,17 @@ fn setups() -> Vec<Setup> {
             Policy { drain_timeout: Some(seconds(3)), stop_timeout: Some(seconds(4)), ..alive.clone() },
             Bounds { spawns: 2, exits: 0, stops: 3, pauses: 1, ..small },
         ),
+        Setup::new(
+            "the end, after a delay",
+            Policy { term_delay: Some(seconds(2)), stop_timeout: Some(seconds(4)), ..alive.clone() },
+            Bounds { spawns: 3, exits: 1, stops: 3, pauses: 1, ..small },
+        ),
+        Setup::new(
+            "the end, after a delay, proved, slow to execute",
+            Policy { term_delay: Some(seconds(2)), ..notified.clone() },
+            Bounds { spawns: 3, exits: 1, stops: 2, slow_spawns: 1, exec_failures: 1, delays: 1, ..calm },
+        )
+        .slow_exec(),
         Setup::new("one attempt", limited(1), Bounds { hups: 2, exits: 3, spawn_failures: 1, kills: 0, ..small }),
         Setup::new(
             "two attempts, kill-old delay",

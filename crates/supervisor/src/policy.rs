@@ -21,6 +21,9 @@ pub struct Policy {
     pub drain_timeout: Option<Duration>,
     /// How long all workers together may take to go at the end. `None`: for ever.
     pub stop_timeout: Option<Duration>,
+    /// How long those that serve go on after SIGTERM, before they are told to stop: for clients that have not heard of
+    /// the end yet. `None`: they are told at once.
+    pub term_delay: Option<Duration>,
     /// How many told generations may still be there after a commit; the oldest beyond that are
     /// ended. `None`: any number.
     pub max_old_generations: Option<NonZeroU32>,
@@ -38,6 +41,7 @@ impl Default for Policy {
             backoff_max: None,
             drain_timeout: None,
             stop_timeout: None,
+            term_delay: None,
             max_old_generations: None,
             jitter_seed: 0,
         }

@@ -162,6 +162,13 @@ pub enum Report {
         /// How many attempts were made.
         attempts: u32,
     },
+    /// SIGTERM came: nothing is spawned any more, and after this time the end begins.
+    StopDelayed {
+        /// Until those that serve are told.
+        delay: Duration,
+        /// Those that do not serve and so are told now, by PID.
+        told: Vec<Pid>,
+    },
     /// The end begins.
     Stopping {
         /// Who asked.

@@ -614,6 +614,62 @@ mod end {
         scene.expect(&["0.0: stop 1", "30.0: kill 1", "100.0: status [], 1: stopped, exit"]);
     }
 
+    /// Clients that have not heard of the end yet are served for a while. What does not serve is told at once.
+    #[test]
+    fn after_a_term_those_that_serve_go_on_for_the_delay() {
+        let policy = Policy {
+            term_delay: Some(seconds(5.0)),
+            stop_timeout: Some(seconds(30.0)),
+            interval: seconds(20.0),
+            ..alive()
+        };
+        let mut scene = Scene::serving(policy, plain());
+        scene.hup();
+        scene.passes(1.0);
+        scene.stop(Terminate);
+        scene.exits(2);
+        scene.hup();
+        scene.passes(5.0);
+        scene.passes(100.0);
+        scene.exits(1);
+        scene.expect(&[
+            "0.0: spawn 2",
+            "1.0: stop 2, status [1]",
+            "6.0: stop 1",
+            "36.0: kill 1",
+            "106.0: status [], exit",
+        ]);
+    }
+
+    /// Who asks again, or in another way, does not want to wait; and nobody waits for nothing.
+    #[test]
+    fn the_delay_is_cut_short_by_another_wish() {
+        let policy = Policy { term_delay: Some(seconds(5.0)), ..alive() };
+        for (another, order) in [(Terminate, "stop"), (Interrupt, "terminate"), (Client(RequestId(1)), "stop")] {
+            let mut scene = Scene::serving(policy.clone(), plain());
+            scene.stop(Terminate);
+            scene.passes(2.0);
+            scene.stop(another);
+            scene.passes(60.0);
+            scene.expect(&[&format!("2.0: {order} 1")]);
+        }
+        for at_once in [Interrupt, Client(RequestId(1))] {
+            let mut scene = Scene::serving(policy.clone(), plain());
+            scene.stop(at_once);
+            scene.happens(Event::Kill);
+            scene.expect(&[if at_once == Interrupt { "0.0: terminate 1, kill 1" } else { "0.0: stop 1, kill 1" }]);
+        }
+        let mut scene = Scene::serving(policy.clone(), plain());
+        scene.stop(Terminate);
+        scene.happens(Event::Kill);
+        scene.exits(1);
+        scene.expect(&["0.0: kill 1, status [], exit"]);
+        let mut scene = Scene::started(policy, plain());
+        scene.stop(Terminate);
+        scene.exits(1);
+        scene.expect(&["0.0: stop 1, status [], exit"]);
+    }
+
     #[test]
     fn everybody_who_asked_for_the_end_hears_of_it() {
         let mut scene = Scene::serving(alive(), plain());

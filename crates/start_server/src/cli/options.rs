@@ -174,6 +174,10 @@ pub(super) struct Options {
     #[arg(long, help_heading = FAILURE, value_name = "SECONDS", value_parser = text(deadline))]
     pub(super) stop_timeout: Option<Duration>,
 
+    /// Time for which workers serve on after start_server gets TERM, before they are told to stop [default: 0]
+    #[arg(long, help_heading = FAILURE, value_name = "SECONDS", value_parser = text(parse_span))]
+    pub(super) term_delay: Option<Duration>,
+
     /// File for the process id of start_server; verbs find it by this [default: none]
     #[arg(long, help_heading = FILES, value_name = "FILE")]
     pub(super) pid_file: Option<PathBuf>,
@@ -221,6 +225,10 @@ pub(super) struct Options {
     /// With --status: print JSON [default: off]
     #[arg(long, help_heading = VERBS)]
     pub(super) json: bool,
+
+    /// With --status: print nothing, and succeed only if the program serves and is not stopping [default: off]
+    #[arg(long, help_heading = VERBS)]
+    pub(super) serving: bool,
 
     /// Print this help
     #[arg(long)]

@@ -34,6 +34,7 @@ fn try_status(verb: &StatusVerb) -> Result<Ending, Failure> {
         }
     };
     match connection.ask(Request::Status, Some(PATIENCE), &mut |_| {})? {
+        Reply::Status(status) if verb.serving => serving(&status),
         Reply::Status(status) => {
             let text = if verb.json { json(&status)? } else { describe(&status) };
             io::stdout()
@@ -45,6 +46,20 @@ fn try_status(verb: &StatusVerb) -> Result<Ending, Failure> {
         Reply::TimedOut { .. } => Err(Failure::new(Ending::TimedOut, "the superdaemon does not answer")),
         _ => Err(Failure::new(Ending::Failed, "the superdaemon gave an answer to another question")),
     }
+}
+
+/// Whether clients may be sent there.
+fn serving(status: &Status) -> Result<Ending, Failure> {
+    // Orphans serve before the first generation does, and a generation in its kill-old delay when the old one has died.
+    let serves = |generation: &Generation| matches!(generation.role, Role::Current | Role::Soaking | Role::Waiting);
+    if status.stopping {
+        return Err(Failure::new(Ending::Failed, "not serving: the superdaemon is stopping"));
+    }
+    if status.generations.iter().any(serves) {
+        return Ok(Ending::Done);
+    }
+    let why = status.last_failure.as_ref().map(|failure| format!("; last failure: {failure}")).unwrap_or_default();
+    Err(Failure::new(Ending::Failed, format!("not serving: no generation is ready{why}")))
 }
 
 fn json(status: &Status) -> Result<String, Failure> {

@@ -1,4 +1,4 @@
-//! The end: every worker was told to go, and is waited for. Nothing is spawned any more.
+//! The end: every worker is told to go, at once or after the term delay, and is waited for. Nothing is spawned any more.
 
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ pub(super) struct Stopping {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Urgency {
+    /// Those that serve have not been told yet.
+    Serving {
+        tell_at: Instant,
+    },
     /// As long as it takes; this is what workers were told.
     Patient(Order),
     Hastened,
@@ -39,6 +43,7 @@ enum Urgency {
 impl Urgency {
     fn order(self) -> Order {
         match self {
+            Self::Serving { .. } => Order::Stop,
             Self::Patient(order) => order,
             Self::Hastened => Order::Terminate,
             Self::Killed => Order::Kill,
@@ -47,33 +52,52 @@ impl Urgency {
 }
 
 impl Stopping {
-    /// Tells every worker to go.
+    /// Tells every worker to go; those that serve after the term delay, if the end was asked for by SIGTERM.
     pub fn begin(
         remaining: Vec<Generation>,
         in_flight: Option<GenerationNumber>,
         by: StopRequester,
         turn: &mut Turn,
     ) -> Phase {
+        let serves = remaining.iter().any(|generation| generation.ready_at.is_some() && !generation.told);
+        let mut stopping = Self {
+            remaining,
+            in_flight,
+            asked_at: turn.now,
+            urgency: Urgency::Patient(Order::Stop),
+            kill_at: None,
+            waiters: Vec::new(),
+        };
+        match turn.policy.term_delay {
+            Some(delay) if by == StopRequester::Terminate && serves => stopping.delay(delay, turn),
+            _ => stopping.tell(by, turn),
+        }
+        stopping.settle(turn)
+    }
+
+    fn delay(&mut self, delay: Duration, turn: &mut Turn) {
+        self.urgency = Urgency::Serving { tell_at: turn.now.plus(delay) };
+        let told = pids(self.remaining.iter().filter(|generation| generation.ready_at.is_none()));
+        turn.report(Report::StopDelayed { delay, told: told.clone() });
+        turn.signal(told, Order::Stop);
+    }
+
+    /// Tells everybody, because of this wish.
+    fn tell(&mut self, by: StopRequester, turn: &mut Turn) {
         let order = match by {
             StopRequester::Interrupt => Order::Terminate,
             StopRequester::Terminate | StopRequester::Client(_) => Order::Stop,
         };
-        let workers = pids(&remaining);
+        if let StopRequester::Client(request) = by {
+            self.waiters.push(request);
+        }
+        self.asked_at = turn.now;
+        self.urgency = Urgency::Patient(order);
+        let limit = turn.policy.stop_timeout;
+        self.kill_at = limit.map(|limit| (turn.now.plus(limit), KillReason::TimedOut(limit)));
+        let workers = pids(&self.remaining);
         turn.report(Report::Stopping { by, workers: workers.clone() });
         turn.signal(workers, order);
-        let limit = turn.policy.stop_timeout;
-        Self {
-            remaining,
-            in_flight,
-            asked_at: turn.now,
-            urgency: Urgency::Patient(order),
-            kill_at: limit.map(|limit| (turn.now.plus(limit), KillReason::TimedOut(limit))),
-            waiters: match by {
-                StopRequester::Client(request) => vec![request],
-                StopRequester::Terminate | StopRequester::Interrupt => Vec::new(),
-            },
-        }
-        .settle(turn)
     }
 
     /// Ends every worker without asking it.
@@ -102,8 +126,7 @@ impl Stopping {
             Event::SpawnFailed { generation, .. } if self.in_flight == Some(generation) => {
                 self.in_flight = None;
             }
-            Event::Stop(StopRequester::Client(request)) => self.waiters.push(request),
-            Event::Stop(StopRequester::Terminate | StopRequester::Interrupt) => self.hasten(turn),
+            Event::Stop(by) => self.asked_again(by, turn),
             Event::Kill => self.kill(KillReason::Asked, turn),
             Event::Restart(Requester::Client { request, .. }) => {
                 turn.answer(request, Outcome::Stopping);
@@ -129,6 +152,11 @@ impl Stopping {
             | Event::ExtendReadiness { .. }
             | Event::Settings(_) => {}
         }
+        if let Urgency::Serving { tell_at } = self.urgency
+            && tell_at <= turn.now
+        {
+            self.tell(StopRequester::Terminate, turn);
+        }
         if let Some((at, reason)) = self.kill_at
             && at <= turn.now
         {
@@ -138,7 +166,10 @@ impl Stopping {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.kill_at.map(|(at, _)| at)
+        match self.urgency {
+            Urgency::Serving { tell_at } => Some(tell_at),
+            _ => self.kill_at.map(|(at, _)| at),
+        }
     }
 
     pub fn states(&self) -> Vec<GenerationState> {
@@ -158,11 +189,20 @@ impl Stopping {
         turn.actions.push(Action::Publish(running));
     }
 
-    fn hasten(&mut self, turn: &mut Turn) {
+    fn asked_again(&mut self, by: StopRequester, turn: &mut Turn) {
+        match (by, self.urgency) {
+            (StopRequester::Client(_), Urgency::Serving { .. }) => self.tell(by, turn),
+            (StopRequester::Client(request), _) => self.waiters.push(request),
+            (StopRequester::Terminate | StopRequester::Interrupt, _) => self.hasten(by, turn),
+        }
+    }
+
+    fn hasten(&mut self, by: StopRequester, turn: &mut Turn) {
         if turn.now.since(self.asked_at) < SAME_WISH {
             return;
         }
         match self.urgency {
+            Urgency::Serving { .. } => self.tell(by, turn),
             Urgency::Patient(_) => {
                 self.urgency = Urgency::Hastened;
                 self.asked_at = turn.now;
