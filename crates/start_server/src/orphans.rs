@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrAny, getsockname};
+use rustix::net::{SocketAddrAny, SocketAddrUnix, getsockname};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, geteuid, pidfd_getfd, pidfd_open, pidfd_send_signal};
 use sys::process_tree;
 
@@ -152,8 +152,7 @@ fn take_from_any(holders: &[Holder], address: &SocketAddrAny) -> Result<OwnedFd,
                     return Err(Obstacle::Lasting(refusal::made_by_another(owner)));
                 }
                 // More than one socket may be in the way.
-                let is_named_by_file = address.address_family() == AddressFamily::UNIX;
-                if is_named_by_file || getsockname(&socket).is_ok_and(|bound| bound == *address) {
+                if is_file(address) || getsockname(&socket).is_ok_and(|bound| bound == *address) {
                     return Ok(socket);
                 }
             }
@@ -168,6 +167,11 @@ fn take_from_any(holders: &[Holder], address: &SocketAddrAny) -> Result<OwnedFd,
     })
 }
 
+/// Whether the address is a path. What was bound to that file may have been bound by another path.
+fn is_file(address: &SocketAddrAny) -> bool {
+    SocketAddrUnix::try_from(address.clone()).is_ok_and(|unix| unix.path_bytes().is_some_and(|path| !path.is_empty()))
+}
+
 /// A duplicate of the holder's descriptor; see pidfd_getfd(2).
 fn take(holder: &Holder) -> rustix::io::Result<OwnedFd> {
     let pid = Pid::from_raw(holder.pid).ok_or(Errno::SRCH)?;
@@ -179,7 +183,7 @@ fn take(holder: &Holder) -> rustix::io::Result<OwnedFd> {
 }
 
 /// The inodes of the unix sockets that are bound to the file at this path and wait for clients, by whatever name it
-/// was called when they were bound.
+/// was called when they were bound; or, if it begins with `@`, to this abstract name.
 pub fn unix_sockets_at(path: &Path) -> Vec<u64> {
     // The file systems that show other numbers for a file than the kernel uses (btrfs, overlayfs) need the second way.
     let by_file = sys::unix_file::sockets(path).unwrap_or_default();

@@ -96,7 +96,8 @@ fn at_path(
         }
         None => (bind_path(path, kind, options.mode.unwrap_or(DEFAULT_MODE))?, Vec::new(), false),
     };
-    let file = SocketFile { inherited, ..SocketFile::at(path)? };
+    let mut file = SocketFile::at(path)?;
+    file.inherited = inherited;
     let bound = Bound { socket, file: Some(file), orphans };
     set_owner(path, options)?;
     Ok(bound)
@@ -210,9 +211,8 @@ fn make_way(
         if !in_the_way.is_empty() {
             match inherit(&address.clone().into(), &in_the_way) {
                 Ok(inheritance) => return Ok(Some(inheritance)),
-                Err(why) => refuse_all_but_stale_sockets(path, address, &target, link).map_err(|ListenError(text)| {
-                    ListenError(format!("{text}; it is not taken over, because {why}"))
-                })?,
+                Err(why) => refuse_all_but_stale_sockets(path, address, &target, link)
+                    .map_err(|ListenError(text)| ListenError(format!("{text}; it is not taken over, because {why}")))?,
             }
         }
         refuse_all_but_stale_sockets(path, address, &target, link)?;

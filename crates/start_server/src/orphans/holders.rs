@@ -99,7 +99,8 @@ fn names(name: &[u8], address: &SocketAddrAny) -> bool {
         return port == address.port().to_string().as_bytes();
     }
     let unix = rustix::net::SocketAddrUnix::try_from(address.clone()).ok();
-    let path = unix.as_ref().and_then(|unix| unix.path_bytes().map(<[u8]>::to_vec)).unwrap_or_default();
+    let name_of = |unix: &rustix::net::SocketAddrUnix| unix.path_bytes().or(unix.abstract_name()).map(<[u8]>::to_vec);
+    let path = unix.as_ref().and_then(name_of).unwrap_or_default();
     let last = |path: &[u8]| Path::new(OsStr::from_bytes(path)).file_name().map(OsStr::to_owned);
     last(name).is_some() && last(name) == last(&path)
 }
@@ -132,6 +133,9 @@ pub(super) fn holders_of(sockets: &[u64]) -> Vec<Holder> {
 /// What `holder` is. `all` are the holders of the socket.
 pub(super) fn who(holder: &Holder, all: &[Holder], address: &SocketAddrAny) -> Who {
     let pid = holder.pid;
+    if u32::try_from(pid) == Ok(std::process::id()) {
+        return Who::Foreign("we hold it ourselves".to_owned());
+    }
     let Some(process) = process_tree::read(pid).filter(process_tree::Process::is_staying) else {
         return Who::Passing(format!("pid {pid}, which is just ending, holds it; try again"));
     };
@@ -167,9 +171,13 @@ fn is_superdaemon(pid: i32) -> bool {
         || matches!(name.trim_end(), "start_server" | "start_server.rb")
 }
 
-/// The inodes of the unix sockets that listen and were bound by this very path. For the table see proc_pid_net(5).
+/// The inodes of the unix sockets that listen and were bound by this very path, or abstract name after `@`. For the table see proc_pid_net(5).
 pub(super) fn unix_sockets_named(path: &Path) -> Vec<u64> {
     const LISTENING: &str = "01";
+    // Two sockets may have been bound by the same relative path in different directories.
+    if !path.is_absolute() && !path.as_os_str().as_bytes().starts_with(b"@") {
+        return Vec::new();
+    }
     let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let wanted = path.to_string_lossy();
     table
@@ -178,8 +186,7 @@ pub(super) fn unix_sockets_named(path: &Path) -> Vec<u64> {
             let mut columns = line.split_ascii_whitespace();
             let state = columns.nth(5)?;
             let inode = columns.next()?.parse().ok()?;
-            // Two sockets may have been bound by the same relative path in different directories.
-            (state == LISTENING && path.is_absolute() && columns.next()? == wanted).then_some(inode)
+            (state == LISTENING && columns.next()? == wanted).then_some(inode)
         })
         .collect()
 }

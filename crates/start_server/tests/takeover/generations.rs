@@ -110,6 +110,32 @@ fn listeners_come_from_different_superdaemons() {
     assert!(daemon.stop().success());
 }
 
+/// Sockets without a file, sockets for datagrams, and ports that others may have as well.
+#[test]
+fn every_kind_of_listener_is_taken_over() {
+    let (port, files) = (Port::new(), TempDir::new());
+    let name = format!("takeover-{}-{port}", std::process::id());
+    let addresses = [
+        format!("127.0.0.1:{port},reuseport"),
+        format!("127.0.0.1:u{port},reuseport"),
+        format!("unix:@{name}"),
+        format!("unix-dgram:@{name}-dgram"),
+        format!("unix-dgram:{}", files.path().join("dgram").display()),
+    ];
+    let start = || ours().options(addresses.iter().map(|at| format!("--listen={at}"))).server([""; 0]).start();
+    let mut first = start();
+    first.wait_line("is ready after");
+    kill(&mut first);
+    let mut second = start();
+    wait_commit(&second);
+    let taken = second.lines().iter().filter(|line| line.contains("is taken over from generation 1")).count();
+    assert_eq!(taken, addresses.len(), "{:?}", second.lines());
+    first.wait_gone();
+    assert_eq!(get(&Address::local(port.number()), "/").unwrap().generation, 2);
+    assert!(second.stop().success());
+    assert!(!files.path().join("dgram").exists());
+}
+
 /// The socket is known by its file, not by the way in which its path was written.
 #[test]
 fn a_path_may_be_spelt_in_another_way() {
@@ -181,6 +207,7 @@ fn files_that_were_left_are_replaced() {
     let mut first = start();
     log("is ready after", 1);
     let left = ["pid", "status", "control"];
+    testkit::wait_for(|| "the status file".to_owned(), || files.path().join("status").exists().then_some(()));
     kill(&mut first);
     assert!(left.iter().all(|name| files.path().join(name).exists()));
     let mut second = start();
