@@ -23,6 +23,9 @@ use crate::span::seconds_text;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// What runs a command with characters that mean something to it.
+const SHELL: &str = "/bin/sh";
+
 /// A command that is fed with the log.
 #[derive(Debug)]
 pub struct LogCommand {
@@ -82,7 +85,10 @@ impl LogCommand {
         let environment: Vec<CString> = environment.collect();
         let spawned = run(&arguments, &environment, &reading_end, outputs.as_ref().ok()).map_err(failed_io)?;
         if let ExecState::Failed { errno, .. } = outcome(&spawned.exec).map_err(failed_io)? {
-            return Err(failed(&reason(errno)));
+            // In an image without a shell the command itself may well be there.
+            let by_shell = arguments.first().is_some_and(|word| word.as_bytes() == SHELL.as_bytes());
+            let who = if by_shell { format!("{SHELL}, which is to run it: ") } else { String::new() };
+            return Err(failed(&format!("{who}{}", reason(errno))));
         }
         let log_command = LogCommand {
             command: command.to_owned(),
@@ -213,7 +219,7 @@ fn arguments(command: &str) -> Option<Vec<CString>> {
         .is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
     let for_shell = first == "exec" || is_assignment || command.contains(|character| SPECIAL.contains(character));
     let words: Vec<&str> =
-        if for_shell { vec!["/bin/sh", "-c", command] } else { command.split_ascii_whitespace().collect() };
+        if for_shell { vec![SHELL, "-c", command] } else { command.split_ascii_whitespace().collect() };
     words.into_iter().map(|word| CString::new(OsStr::new(word).as_bytes()).ok()).collect()
 }
 

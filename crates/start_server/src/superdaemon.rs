@@ -5,13 +5,14 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use sys::background::{Notice, Role, Voice, into_background};
 use sys::signal::SignalFd;
 
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, LogTarget, ReadyRule};
 use crate::control_socket::ControlSocket;
 use crate::environment::Environment;
 use crate::errno::io_reason;
@@ -20,6 +21,7 @@ use crate::listeners::{Listeners, resolve_hosts};
 use crate::log_command::LogCommand;
 use crate::log_output::{LogOutput, open_log_file};
 use crate::pid_file::PidFile;
+use crate::readiness::check::SHELL;
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
 
@@ -71,14 +73,23 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
     for warning in environment.reload() {
         log.line(&warning);
     }
+    if matches!(config.ready, ReadyRule::Exec(_)) && !Path::new(SHELL).exists() {
+        return Err(format!(
+            "failed to find {SHELL}, which runs the command of --ready=exec; use --ready=accept or --ready=notify in an \
+             image without a shell"
+        ));
+    }
     let (log_command, log_target) = open_log(config.log.as_ref())?;
     log.line(&format!("start_server (pid:{}) starting now...", std::process::id()));
     for warning in &config.warnings {
         log.line(warning);
     }
-    // Until here and while names are looked up, a Ctrl-C ends the process, and leaves nothing behind.
+    // Until here and while names are looked up, a Ctrl-C ends the process, and leaves nothing behind. But PID 1 gets no
+    // signal that it neither handles nor blocks: the one that ends its container would be lost.
+    let take_over = || SignalFd::take_over().map_err(text("failed to take over the signals"));
+    let early = if std::process::id() == 1 { Some(take_over()?) } else { None };
     resolve_hosts(&mut config.listeners).map_err(|error| error.to_string())?;
-    let signals = SignalFd::take_over().map_err(text("failed to take over the signals"))?;
+    let signals = early.map_or_else(take_over, Ok)?;
 
     let mut pid_file = match &config.pid_file {
         Some(path) => Some(PidFile::lock(path).map_err(|error| error.to_string())?),

@@ -12,6 +12,9 @@ use supervisor::{ExitStatus, GenerationNumber, Instant, RunningWorker};
 use sys::process_tree;
 use sys::spawn::{Plan, spawn};
 
+/// What runs the command.
+pub const SHELL: &str = "/bin/sh";
+
 /// The pause after the first failed check; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -45,7 +48,7 @@ impl Check {
         directory: Option<CString>,
         now: Instant,
     ) -> io::Result<Self> {
-        let arguments = ["/bin/sh", "-c", command];
+        let arguments = [SHELL, "-c", command];
         Ok(Self {
             worker,
             arguments: arguments.into_iter().map(CString::new).collect::<Result<_, _>>()?,
@@ -99,7 +102,8 @@ impl Check {
 
     /// The listeners are not the command's: it could hold on to them. Nor is what is typed at our terminal.
     fn run(&self) -> io::Result<i32> {
-        let nothing = File::open("/dev/null")?;
+        let null = "/dev/null";
+        let nothing = File::open(null).map_err(|error| io::Error::new(error.kind(), format!("{null}: {error}")))?;
         let spawned = spawn(&Plan {
             pid_variable: None,
             arguments: self.arguments.clone(),

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use sys::process_tree;
 
 use super::{Ending, Failure};
 use crate::pid_file::{Found, PidFile};
@@ -57,7 +58,14 @@ impl Superdaemon {
     pub fn by_pid(pid: i32) -> Result<Self, Failure> {
         let none = |why| Failure::new(Ending::NotRunning, format!("no superdaemon runs with pid {pid}: {why}"));
         let superdaemon = Self::hold(pid).ok_or_else(|| none("there is no such process"))?;
-        if is_start_server(pid) { Ok(superdaemon) } else { Err(none("that process is not a start_server")) }
+        if is_start_server(pid) {
+            return Ok(superdaemon);
+        }
+        Err(none(if process_tree::proc_is_ours() {
+            "that process is not a start_server"
+        } else {
+            "what that process is cannot be seen without the /proc of this PID namespace; mount it"
+        }))
     }
 
     /// Sends a signal to it and to nobody else.

@@ -30,16 +30,16 @@ use watch::Signals;
 
 #[cfg_attr(not(test), unsafe(export_name = "main"))]
 extern "C" fn begin(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    // First of all, while nothing is changed yet.
-    let seen = dump::collect();
+    // First of all, while nothing is changed yet; but only if it is wanted, for it needs /proc.
+    let seen = std::env::args().any(|argument| argument.starts_with("--dump=")).then(dump::collect);
     let signals = Signals::watch();
     let options = Options::parse(std::env::args().skip(1)).unwrap_or_else(|complaint| {
         eprint(&format!("testserver: {complaint}"));
         std::process::exit(2);
     });
     let record = Record::open(options.record.as_deref());
-    if let Some(file) = &options.dump {
-        dump::write(&record.expand(file), &seen);
+    if let (Some(file), Some(seen)) = (&options.dump, &seen) {
+        dump::write(&record.expand(file), seen);
     }
     if let Some(text) = &options.say {
         eprint(text);

@@ -1,0 +1,58 @@
+//! As a container runs it: PID 1 of a PID namespace, with next to nothing around it. Needs root, or the namespaces
+//! cannot be made; without it these tests say so and pass.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test reports what fails by panicking, and what it leaves out on standard error"
+)]
+
+mod ending;
+mod minimal;
+mod orphans;
+mod probing;
+#[path = "../world/mod.rs"]
+mod world;
+
+use std::path::Path;
+use std::process::Output;
+
+use testkit::{Address, Builder, Daemon};
+
+/// Namespaces like those of a container. Sockets with a name are reached from outside, ports are not.
+const NAMESPACES: &str = "unshare --pid --net --ipc --mount --fork --kill-child --mount-proc";
+
+/// Whether containers can be made here; if not, says which test cannot.
+fn can_contain(test: &str) -> bool {
+    let can = rustix::process::geteuid().is_root();
+    if !can {
+        eprintln!("{test}: needs root, to make a PID namespace; not tested");
+    }
+    can
+}
+
+/// Ours, with its files and a socket that is reached from outside.
+fn ours() -> Builder {
+    world::ours().option("--path=socket").after_script(&format!("set -- {NAMESPACES} \"$@\""))
+}
+
+/// Starts it as PID 1 of a container.
+fn start(builder: Builder) -> Daemon {
+    let mut daemon = builder.start();
+    let first = daemon.wait_for("PID 1", || daemon.workers().first().copied());
+    daemon.adopt(first);
+    daemon
+}
+
+fn address(daemon: &Daemon) -> Address {
+    Address::Unix(daemon.path("socket"))
+}
+
+/// Runs our program in the container, as `docker exec` and probes do.
+fn inside(daemon: &Daemon, arguments: &[&str]) -> Output {
+    let target = daemon.pid().to_string();
+    let enter = ["-t", &target, "-p", "-n", "-m", "-w", "--", env!("CARGO_BIN_EXE_start_server")];
+    daemon.verb_of(Path::new("nsenter"), enter.iter().chain(arguments))
+}
