@@ -112,3 +112,27 @@ fn without_proc_it_says_so() {
     assert!(text.contains("without the /proc of this PID namespace; mount it"), "{text}");
     assert_untouched(&left);
 }
+
+/// A kernel that is too old, or a filter of system calls as that of a container; here it is strace that refuses.
+#[test]
+fn where_the_kernel_refuses_it_is_told_why() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "strace is not installed");
+        eprintln!("where_the_kernel_refuses_it_is_told_why: strace is not installed; not tested");
+        return;
+    }
+    let port = Port::new();
+    let left = orphan(&port, &[]);
+    let worker = left.processes()[0];
+    for (error, expected) in [
+        ("EPERM", "Operation not permitted"),
+        ("ENOSYS", "the kernel is older than Linux 5.6, or a seccomp filter keeps pidfd_getfd(2) from us"),
+        ("EMFILE", "too many files are open; raise the limit (ulimit -n)"),
+    ] {
+        let inject = format!("inject=pidfd_getfd:error={error}");
+        let text = refusal(&port, &["strace", "-qq", "-o", "/dev/null", "-e", "trace=pidfd_getfd", "-e", &inject]);
+        assert!(text.contains(&format!("its worker (pid {worker}) cannot be made to share it")), "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+    assert_untouched(&left);
+}
