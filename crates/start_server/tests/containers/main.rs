@@ -16,6 +16,7 @@ mod probing;
 #[path = "../world/mod.rs"]
 mod world;
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -43,9 +44,16 @@ fn ours() -> Builder {
 /// Starts it as PID 1 of a container.
 fn start(builder: Builder) -> Daemon {
     let mut daemon = builder.start();
-    let first = daemon.wait_for("PID 1", || daemon.workers().first().copied());
+    let first = daemon.wait_for("PID 1", || daemon.workers().into_iter().find(|pid| is_first(*pid)));
     daemon.adopt(first);
     daemon
+}
+
+/// Whether a process is PID 1 of its namespace, see proc_pid_status(5).
+fn is_first(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1")
 }
 
 fn address(daemon: &Daemon) -> Address {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 use testkit::{Address, Port, TempDir, get};
 
@@ -24,6 +25,31 @@ fn one_that_was_starting_is_replaced_like_the_one_that_serves() {
     second.wait_status_file(|generations| generations == [3]);
     first.wait_gone();
     assert_eq!(get(&Address::local(port.number()), "/").unwrap().generation, 3);
+    assert!(second.stop().success());
+}
+
+/// Killed between the fork and the exec of a worker: for a moment there is a process that looks like the superdaemon, holds
+/// what it held, the lock of the PID file too, and is about to be a worker. Here strace makes that moment long.
+#[test]
+fn one_that_does_not_run_the_program_yet_is_waited_for() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "strace is not installed");
+        eprintln!("one_that_does_not_run_the_program_yet_is_waited_for: strace is not installed; not tested");
+        return;
+    }
+    let (port, files) = (Port::new(), TempDir::new());
+    let options = [at(&port), format!("--pid-file={}", files.path().join("pid").display())];
+    // With -D the superdaemon, not strace, is the process that was started.
+    let strace = "strace -D -f -qq -o /dev/null -e trace=execve -e inject=execve:delay_enter=700000";
+    let slow = ours().options(&options).after_script(&format!("set -- {strace} \"$@\""));
+    let mut first = slow.server([""; 0]).start();
+    first.wait_line("starting new worker");
+    kill(&mut first);
+    let mut second = ours().options(&options).server([""; 0]).start();
+    second.wait_line("is taken over from generation 1");
+    wait_commit(&second);
+    first.wait_gone();
+    assert_eq!(get(&Address::local(port.number()), "/").unwrap().generation, 2);
     assert!(second.stop().success());
 }
 
