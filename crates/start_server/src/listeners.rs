@@ -262,6 +262,25 @@ impl Listeners {
         &self.all
     }
 
+    /// The listener at this place, counted from 0: its name, its socket, the descriptor in workers, and the path of its
+    /// file.
+    pub fn at(&self, place: usize) -> Option<(&OsStr, BorrowedFd<'_>, RawFd, Option<&Path>)> {
+        let listener = self.all.get(place)?;
+        let path = listener.file.as_ref().map(|file| file.path.as_path());
+        Some((listener.name.as_os_str(), listener.socket.as_fd(), listener.number, path))
+    }
+
+    /// Has workers find another socket at this place from now on; it is bound to the same path.
+    pub fn replace(&mut self, place: usize, socket: OwnedFd) {
+        let Some(listener) = self.all.get_mut(place) else { return };
+        listener.socket = socket;
+        if let Some(file) = &mut listener.file
+            && let Ok(identity) = FileIdentity::at(&file.path)
+        {
+            file.identity = identity;
+        }
+    }
+
     /// Whether a listener takes the place of standard input.
     pub fn uses_standard_input(&self) -> bool {
         self.all.iter().any(|listener| listener.number == 0)

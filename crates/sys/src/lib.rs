@@ -13,3 +13,4 @@ pub mod signal;
 pub mod spawn;
 pub mod tcp_options;
 pub mod unix_queue;
+pub mod waiting_clients;

@@ -1,0 +1,465 @@
+//! Guards the listeners: what is seen of them at once (`listener_guard`), and what is looked at when a generation comes
+//! or goes, is mended where it can be, and said with the name of who did it. Nothing is done in the course of the end:
+//! workers that stop for good may do with the sockets what they like.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use supervisor::event::Requester;
+use supervisor::{Event, GenerationNumber, GenerationState, Instant, Pid, Role};
+
+use super::{EventLoop, now};
+use crate::errno::{io_reason, reason};
+use crate::file_identity::FileIdentity;
+use crate::listener_guard::{AcceptWatch, FileState, KeptName, Kind, ListenerWatch, SharedSocket, Sight, Verdict};
+use crate::listeners::Listeners;
+use crate::messages::{plural, span};
+
+/// So often one listener is mended between two comings or goings of generations: a worker that breaks it in a loop must
+/// not keep the superdaemon busy.
+const MOST_REPAIRS: u32 = 10;
+
+/// A generation that breaks its own listener is replaced once in this time.
+const RESTART_AGAIN: Duration = Duration::from_secs(60);
+
+/// What is known of the listeners.
+#[derive(Debug)]
+pub(super) struct Guards {
+    watch: ListenerWatch,
+    guarded: Vec<Guarded>,
+    /// When the program was last restarted for the sake of a listener.
+    restarted_at: Option<Instant>,
+}
+
+/// What is known of one listener.
+#[derive(Debug)]
+struct Guarded {
+    kind: Kind,
+    /// The length of the accept queue that the kernel gave us.
+    backlog: u32,
+    file: Option<KeptName>,
+    clients: AcceptWatch,
+    /// The generation of which it was said that nobody accepts.
+    accused: Option<GenerationNumber>,
+    /// Since a generation came or went.
+    repairs: u32,
+    /// Somebody else's file at our path, of which that was said.
+    foreign: Option<FileIdentity>,
+    said: Said,
+}
+
+/// What is said once.
+#[derive(Debug, Default)]
+struct Said {
+    backlog: bool,
+    shut_down: bool,
+}
+
+/// Who served before an event, and whether the event takes a worker away.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    current: Option<GenerationNumber>,
+    gone: Option<(GenerationNumber, Pid)>,
+}
+
+/// Who has done something to a listener.
+#[derive(Debug)]
+struct Culprit {
+    name: String,
+    /// Whether it was on its way out.
+    leaves: bool,
+}
+
+impl Guards {
+    /// Begins to watch. `report` gets lines to log.
+    pub fn new(listeners: &Listeners, report: &mut dyn FnMut(String)) -> Self {
+        let mut guards = Self { watch: ListenerWatch::new(), guarded: Vec::new(), restarted_at: None };
+        while let Some((_, socket, _, path)) = listeners.at(guards.guarded.len()) {
+            let kind = Kind::of(socket);
+            let file = path.and_then(|path| KeptName::new(path).ok());
+            if let Some(file) = &file {
+                guards.watch.add_file(file.path());
+                if !file.is_kept() {
+                    report(format!(
+                        "{} cannot have a second name in its directory; should a server remove it, it is bound again \
+                         and the program restarted",
+                        file.path().display()
+                    ));
+                }
+            }
+            let place = guards.guarded.len();
+            // A UDP socket that was shut down cannot be told from one with an error to read, and cannot be mended.
+            if kind != Kind::Udp {
+                guards.watch.add(place, socket);
+            }
+            let backlog = SharedSocket { kind, socket }.queue().map_or(0, |queue| queue.backlog);
+            guards.guarded.push(Guarded {
+                kind,
+                backlog,
+                file,
+                clients: AcceptWatch::Over,
+                accused: None,
+                repairs: 0,
+                foreign: None,
+                said: Said::default(),
+            });
+        }
+        guards
+    }
+}
+
+/// When to look.
+impl EventLoop {
+    /// Readable when there is something to see of the listeners.
+    pub(super) fn watched_listeners(&self) -> Option<BorrowedFd<'_>> {
+        self.guards.watch.as_fd().filter(|_| !self.supervisor.is_stopping())
+    }
+
+    /// Looks at what was seen.
+    pub(super) fn see_to_listeners(&mut self) {
+        for sight in self.guards.watch.sights() {
+            match sight {
+                Sight::HungUp(place) => self.revive(place, None),
+                Sight::Waiting(place) => {
+                    if let Some((_, socket, ..)) = self.parts.listeners.at(place) {
+                        self.guards.watch.tell_of_clients(place, socket, false);
+                    }
+                    self.look_at_clients_of(place, now());
+                }
+                Sight::Files => self.check_files(None),
+            }
+        }
+    }
+
+    /// To be asked before an event is dealt with, for [`Self::guard_listeners`] after it.
+    pub(super) fn who_serves(&self, event: &Event) -> Before {
+        let gone = match event {
+            Event::Exited { pid, .. } => self
+                .supervisor
+                .generations()
+                .iter()
+                .find(|state| state.workers.contains(pid))
+                .map(|state| (state.number, *pid)),
+            _ => None,
+        };
+        Before { current: self.supervisor.current(), gone }
+    }
+
+    /// Looks at all listeners if a generation has come or gone.
+    pub(super) fn guard_listeners(&mut self, before: Before) {
+        let current = self.supervisor.current();
+        let has_come = current.is_some() && current != before.current;
+        if !(has_come || before.gone.is_some()) || self.supervisor.is_stopping() {
+            return;
+        }
+        for (place, guarded) in self.guards.guarded.iter_mut().enumerate() {
+            guarded.repairs = 0;
+            if let Some((_, socket, ..)) = self.parts.listeners.at(place)
+                && guarded.kind != Kind::Udp
+            {
+                // One that could not be mended may be now.
+                self.guards.watch.add(place, socket);
+            }
+        }
+        self.see_to_listeners();
+        self.check_files(before.gone);
+        for place in 0..self.guards.guarded.len() {
+            self.restore(place, before.gone);
+        }
+        // One that was accepted by an older generation says nothing of this one: so once more when that has gone.
+        if current.is_some() {
+            self.wait_for_clients();
+        }
+    }
+
+    /// When somebody has waited long enough to be looked at again.
+    pub(super) fn next_look_at_clients(&self) -> Option<Instant> {
+        let looks = self.guards.guarded.iter().filter_map(|guarded| guarded.clients.next_look()).min();
+        looks.filter(|_| !self.supervisor.is_stopping())
+    }
+
+    /// Looks at those who have waited long enough.
+    pub(super) fn look_at_clients(&mut self, now: Instant) {
+        if self.next_look_at_clients().is_none_or(|look_at| look_at > now) {
+            return;
+        }
+        for place in 0..self.guards.guarded.len() {
+            let next = self.guards.guarded.get(place).and_then(|guarded| guarded.clients.next_look());
+            if next.is_some_and(|look_at| look_at <= now) {
+                self.look_at_clients_of(place, now);
+            }
+        }
+    }
+}
+
+/// What to do.
+impl EventLoop {
+    /// Makes a listener usable again that was shut down.
+    fn revive(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>) {
+        let Some((title, shared)) = self.shared(place) else { return };
+        if !shared.is_shut_down() {
+            return;
+        }
+        let (kind, socket) = (shared.kind, shared.socket);
+        let Some(guarded) = self.guards.guarded.get(place) else { return };
+        let culprit = self.culprit(gone);
+        let what = format!("{} has shut down the listener {title}", culprit.name);
+        if guarded.repairs >= MOST_REPAIRS {
+            self.guards.watch.remove(socket);
+            return self.tell(&format!("{what}, again and again; it is left so until a generation comes or goes"));
+        }
+        match (kind, &guarded.file) {
+            (Kind::Tcp, _) => {
+                let result = shared.listen(guarded.backlog);
+                let line = match result {
+                    Ok(()) if !shared.is_shut_down() => {
+                        format!("{what}; it listens again, the connections that waited are lost")
+                    }
+                    result => {
+                        self.guards.watch.remove(socket);
+                        let why = result
+                            .err()
+                            .map_or("it hangs up all the same".to_owned(), |errno| reason(errno.raw_os_error()));
+                        format!(
+                            "{what}, and it does not listen again: {why}; clients are refused, stop and start again"
+                        )
+                    }
+                };
+                self.count_repair(place);
+                self.tell(&line);
+            }
+            (Kind::Unix | Kind::UnixDatagram, Some(_)) => self.bind_again(place, &what, &culprit),
+            (Kind::Unix | Kind::UnixDatagram, None) => {
+                self.guards.watch.remove(socket);
+                self.tell(&format!(
+                    "{what}; an abstract name cannot be bound again while a worker holds it: clients are refused until \
+                     the superdaemon is stopped and started again"
+                ));
+            }
+            (Kind::Udp, _) => {}
+        }
+    }
+
+    /// Puts a new socket at the path of one that is of no more use, and has the program restarted that holds the old
+    /// one. `what` has happened, says the beginning of a line.
+    fn bind_again(&mut self, place: usize, what: &str, culprit: &Culprit) {
+        self.count_repair(place);
+        let Some((_, socket, ..)) = self.parts.listeners.at(place) else { return };
+        let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
+        let Some(file) = &mut guarded.file else { return };
+        let shared = SharedSocket { kind: guarded.kind, socket };
+        // Closed and replaced, or of no more use: whatever happens to it is no news.
+        self.guards.watch.remove(shared.socket);
+        if let FileState::Replaced(found) = file.check() {
+            guarded.foreign = Some(found);
+            let path = file.path().display().to_string();
+            return self.tell(&format!("{what}; {path} is somebody else's now and is left alone"));
+        }
+        file.give_way();
+        let made = shared.another_at(file.path(), file.mode(), guarded.backlog);
+        let renewed = made.and_then(|socket| Ok((socket, file.renewed()?)));
+        let (socket, renewed) = match renewed {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                let why = io_reason(&error);
+                return self.tell(&format!(
+                    "{what}, and it could not be bound again: {why}; clients are refused, it is tried again when a \
+                     generation comes or goes"
+                ));
+            }
+        };
+        self.guards.watch.add_file(renewed.path());
+        guarded.file = Some(renewed);
+        guarded.clients = AcceptWatch::Over;
+        self.parts.listeners.replace(place, socket);
+        if let Some((_, socket, ..)) = self.parts.listeners.at(place) {
+            self.guards.watch.add(place, socket);
+        }
+        self.restart_for_a_new_socket(&format!("{what}; it is bound again"), culprit);
+    }
+
+    /// Who holds the old socket cannot accept any more.
+    fn restart_for_a_new_socket(&mut self, what: &str, culprit: &Culprit) {
+        let now = now();
+        let states = self.supervisor.generations();
+        let serving = states.iter().find(|state| !leaves(state));
+        let Some(serving) = serving else {
+            return self.tell(&format!("{what}, and the next generation gets the new socket"));
+        };
+        let name = name(serving);
+        let again = self.guards.restarted_at.is_some_and(|at| now.since(at) < RESTART_AGAIN);
+        if again && !culprit.leaves {
+            return self.tell(&format!(
+                "{what}, but {name} has the old socket; a restart for the same reason was of no use, so mend the \
+                 program and restart it"
+            ));
+        }
+        self.guards.restarted_at = Some(now);
+        self.tell(&format!("{what}, and since {name} has the old socket it is replaced"));
+        self.feed(Event::Restart(Requester::Superdaemon));
+    }
+
+    /// Puts the files of unix sockets back that were removed.
+    fn check_files(&mut self, gone: Option<(GenerationNumber, Pid)>) {
+        for place in 0..self.guards.guarded.len() {
+            let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
+            let Some(file) = &guarded.file else { continue };
+            if guarded.repairs >= MOST_REPAIRS {
+                continue;
+            }
+            let path = file.path().display().to_string();
+            match file.check() {
+                FileState::InPlace => guarded.foreign = None,
+                FileState::PutBack => {
+                    guarded.foreign = None;
+                    guarded.repairs += 1;
+                    let who = self.culprit(gone).name;
+                    self.tell(&format!("{who} has removed {path}; it is put back, and clients can connect again"));
+                }
+                FileState::Replaced(found) => {
+                    if guarded.foreign != Some(found) {
+                        guarded.foreign = Some(found);
+                        self.tell(&format!(
+                            "{path} is somebody else's now, and clients do not reach this service by it; it is left \
+                             alone, and put back should it become free"
+                        ));
+                    }
+                }
+                FileState::Lost => {
+                    let culprit = self.culprit(gone);
+                    self.bind_again(place, &format!("{} has removed {path} for good", culprit.name), &culprit);
+                }
+            }
+        }
+    }
+
+    /// What else a server may have changed.
+    fn restore(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>) {
+        let Some((title, shared)) = self.shared(place) else { return };
+        let Some(guarded) = self.guards.guarded.get(place) else { return };
+        let mut lines = Vec::new();
+        let (mut backlog_said, mut shut_down_said) = (guarded.said.backlog, guarded.said.shut_down);
+        let who = |this: &Self| this.culprit(gone).name;
+        // A longer queue does no harm. That of a listener which was shut down is none.
+        if let Some(queue) = shared.queue()
+            && queue.backlog < guarded.backlog
+            && !shared.is_shut_down()
+            && shared.listen(guarded.backlog).is_ok()
+            && !backlog_said
+        {
+            backlog_said = true;
+            lines.push(format!(
+                "the program has reduced the backlog of {title} to {}; it is {} again, and will be after each restart",
+                queue.backlog, guarded.backlog
+            ));
+        }
+        if shared.disconnect() {
+            lines.push(format!(
+                "{} has connected the UDP listener {title} to one peer; it takes datagrams of all again",
+                who(self)
+            ));
+        }
+        if guarded.kind == Kind::Udp && shared.is_shut_down() && !shut_down_said {
+            shut_down_said = true;
+            lines.push(format!(
+                "{} has shut down the UDP listener {title}, which cannot be undone: datagrams arrive, but programs that \
+                 wait for them in recv find the end instead; stop and start again",
+                who(self)
+            ));
+        }
+        if let Some(guarded) = self.guards.guarded.get_mut(place) {
+            guarded.said = Said { backlog: backlog_said, shut_down: shut_down_said };
+        }
+        lines.iter().for_each(|line| self.tell(line));
+    }
+
+    /// Has the kernel tell when somebody waits, once.
+    fn wait_for_clients(&mut self) {
+        let current = self.supervisor.current();
+        for (place, guarded) in self.guards.guarded.iter_mut().enumerate() {
+            let idle =
+                guarded.clients == AcceptWatch::Over && (guarded.accused.is_none() || guarded.accused != current);
+            if let Some((_, socket, ..)) = self.parts.listeners.at(place)
+                && guarded.kind.is_stream()
+                && idle
+            {
+                guarded.clients = AcceptWatch::Armed;
+                self.guards.watch.tell_of_clients(place, socket, true);
+            }
+        }
+    }
+
+    fn look_at_clients_of(&mut self, place: usize, now: Instant) {
+        let Some((_, socket, ..)) = self.parts.listeners.at(place) else { return };
+        let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
+        let shared = SharedSocket { kind: guarded.kind, socket };
+        let length = shared.queue().map(|queue| queue.waiting);
+        let verdict = guarded.clients.look(now, length, || shared.clients());
+        let Verdict::NobodyAccepts { waiting, span: time } = verdict else { return };
+        let states = self.supervisor.generations();
+        // When there is none, everybody knows why nobody accepts.
+        let Some(current) = states.iter().find(|state| state.role == Role::Current) else { return };
+        if let Some(guarded) = self.guards.guarded.get_mut(place) {
+            guarded.accused = Some(current.number);
+        }
+        let Some((title, _)) = self.shared(place) else { return };
+        let line = format!(
+            "nobody accepts on {title}: {}, and none was accepted for {}; {} does not use the socket that it was given, \
+             or is still loading",
+            plural(u64::try_from(waiting).unwrap_or(u64::MAX), "connection waits", "connections wait"),
+            span(time),
+            name(current)
+        );
+        self.tell(&line);
+    }
+
+    fn count_repair(&mut self, place: usize) {
+        if let Some(guarded) = self.guards.guarded.get_mut(place) {
+            guarded.repairs += 1;
+        }
+    }
+
+    /// A listener as it is called in a line, and its socket.
+    fn shared(&self, place: usize) -> Option<(String, SharedSocket<'_>)> {
+        let (name, socket, number, _) = self.parts.listeners.at(place)?;
+        let kind = self.guards.guarded.get(place)?.kind;
+        Some((format!("{} (descriptor {number})", name.display()), SharedSocket { kind, socket }))
+    }
+
+    /// Who has most likely done what was just seen: one that has just gone, else one that is on its way out, else one
+    /// that serves.
+    fn culprit(&self, gone: Option<(GenerationNumber, Pid)>) -> Culprit {
+        if let Some((generation, pid)) = gone {
+            return Culprit {
+                name: format!("generation {generation} (pid {pid}), which has just ended,"),
+                leaves: true,
+            };
+        }
+        let states = self.supervisor.generations();
+        let leaving: Vec<String> = states.iter().filter(|state| leaves(state)).map(name).collect();
+        if let [one] = leaving.as_slice() {
+            return Culprit { name: format!("{one}, which was told to stop,"), leaves: true };
+        }
+        if !leaving.is_empty() {
+            return Culprit { name: format!("one of {}, which were told to stop,", leaving.join(", ")), leaves: true };
+        }
+        let living: Vec<String> = states.iter().map(name).collect();
+        let name = match living.as_slice() {
+            [] => "a process that is no worker".to_owned(),
+            [one] => one.clone(),
+            several => format!("one of {}", several.join(", ")),
+        };
+        Culprit { name, leaves: false }
+    }
+}
+
+fn leaves(state: &GenerationState) -> bool {
+    matches!(state.role, Role::Draining | Role::Ending | Role::Stopping)
+}
+
+fn name(state: &GenerationState) -> String {
+    match state.workers.first() {
+        Some(pid) => format!("generation {} (pid {pid})", state.number),
+        None => format!("generation {}", state.number),
+    }
+}
