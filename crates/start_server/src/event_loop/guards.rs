@@ -22,6 +22,9 @@ const MOST_REPAIRS: u32 = 10;
 /// A generation that breaks its own listener is replaced once in this time.
 const RESTART_AGAIN: Duration = Duration::from_secs(60);
 
+/// It takes the kernel milliseconds to say who waits, so it is not asked more often.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
 /// What is known of the listeners.
 #[derive(Debug)]
 pub(super) struct Guards {
@@ -29,6 +32,8 @@ pub(super) struct Guards {
     guarded: Vec<Guarded>,
     /// When the program was last restarted for the sake of a listener.
     restarted_at: Option<Instant>,
+    /// When it was last found out who waits.
+    asked_at: Option<Instant>,
 }
 
 /// What is known of one listener.
@@ -73,7 +78,7 @@ struct Culprit {
 impl Guards {
     /// Begins to watch. `report` gets lines to log.
     pub fn new(listeners: &Listeners, report: &mut dyn FnMut(String)) -> Self {
-        let mut guards = Self { watch: ListenerWatch::new(), guarded: Vec::new(), restarted_at: None };
+        let mut guards = Self { watch: ListenerWatch::new(), guarded: Vec::new(), restarted_at: None, asked_at: None };
         while let Some((_, socket, _, path)) = listeners.at(guards.guarded.len()) {
             let kind = Kind::of(socket);
             let file = path.and_then(|path| KeptName::new(path).ok());
@@ -393,8 +398,17 @@ impl EventLoop {
         let Some((_, socket, ..)) = self.parts.listeners.at(place) else { return };
         let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
         let shared = SharedSocket { kind: guarded.kind, socket };
-        let length = shared.queue().map(|queue| queue.waiting);
-        let verdict = guarded.clients.look(now, length, || shared.clients());
+        let length = || shared.queue().map(|queue| queue.waiting);
+        let asked_at = &mut self.guards.asked_at;
+        let compares = guarded.clients.compares();
+        let verdict = guarded.clients.look(now, length, || {
+            // Where a thousand listeners get their first clients at a time, a later look will do for most.
+            if !compares && asked_at.is_some_and(|at| now.since(at) < ASK_AGAIN) {
+                return Some(Vec::new());
+            }
+            *asked_at = Some(now);
+            shared.clients()
+        });
         let Verdict::NobodyAccepts { waiting, span: time } = verdict else { return };
         let states = self.supervisor.generations();
         // When there is none, everybody knows why nobody accepts.

@@ -94,10 +94,14 @@ impl KeptName {
 
     /// Removes both names, for a new socket to take the path. Nothing is removed that is not this file.
     pub fn give_way(&mut self) {
-        self.forget();
-        if self.identity.is_at(&self.path) {
+        // Its owner may have changed them since.
+        if let Ok(found) = fs::symlink_metadata(&self.path)
+            && FileIdentity::of(&found) == self.identity
+        {
+            (self.mode, self.owner) = (found.mode() & 0o777, (found.uid(), found.gid()));
             let _ = fs::remove_file(&self.path);
         }
+        self.forget();
     }
 
     /// The permissions of the file, as in `0o777`.
