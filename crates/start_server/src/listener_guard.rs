@@ -10,4 +10,4 @@ mod shared_socket;
 pub use accept_watch::{AcceptWatch, Verdict};
 pub use kept_name::{FileState, KeptName};
 pub use listener_watch::{ListenerWatch, Sight};
-pub use shared_socket::{Kind, SharedSocket};
+pub use shared_socket::SharedSocket;

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::SocketType;
@@ -160,6 +160,11 @@ impl Listener {
     pub fn number(&self) -> RawFd {
         self.number
     }
+
+    /// The path of its file.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
 }
 
 impl AsFd for Listener {
@@ -262,23 +267,20 @@ impl Listeners {
         &self.all
     }
 
-    /// The listener at this place, counted from 0: its name, its socket, the descriptor in workers, and the path of its
-    /// file.
-    pub fn at(&self, place: usize) -> Option<(&OsStr, BorrowedFd<'_>, RawFd, Option<&Path>)> {
-        let listener = self.all.get(place)?;
-        let path = listener.file.as_ref().map(|file| file.path.as_path());
-        Some((listener.name.as_os_str(), listener.socket.as_fd(), listener.number, path))
-    }
-
-    /// Has workers find another socket at this place from now on; it is bound to the same path.
-    pub fn replace(&mut self, place: usize, socket: OwnedFd) {
-        let Some(listener) = self.all.get_mut(place) else { return };
-        listener.socket = socket;
-        if let Some(file) = &mut listener.file
-            && let Ok(identity) = FileIdentity::at(&file.path)
-        {
+    /// Binds the unix socket at this place, counted from 0, to its path again, which must be free; workers find the new
+    /// socket from now on, and its file has the permissions `mode`.
+    ///
+    /// # Errors
+    /// It cannot be had; the old socket stays.
+    pub fn bind_again(&mut self, place: usize, mode: u32) -> Result<(), ListenError> {
+        let Some(Listener { spec, socket, file: Some(file), .. }) = self.all.get_mut(place) else { return Ok(()) };
+        let kind = if matches!(spec.address, ListenAddress::Unix(_)) { SocketType::STREAM } else { SocketType::DGRAM };
+        *socket = unix::bind_again(&file.path, kind, mode, &spec.options)?;
+        // If it is gone already there is nothing to be removed at the end.
+        if let Ok(identity) = FileIdentity::at(&file.path) {
             file.identity = identity;
         }
+        Ok(())
     }
 
     /// Whether a listener takes the place of standard input.

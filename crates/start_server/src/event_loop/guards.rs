@@ -2,7 +2,7 @@
 //! or goes, is mended where it can be, and said with the name of who did it. Nothing is done in the course of the end:
 //! workers that stop for good may do with the sockets what they like.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use supervisor::event::Requester;
@@ -11,8 +11,8 @@ use supervisor::{Event, GenerationNumber, GenerationState, Instant, Pid, Role};
 use super::{EventLoop, now};
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
-use crate::listener_guard::{AcceptWatch, FileState, KeptName, Kind, ListenerWatch, SharedSocket, Sight, Verdict};
-use crate::listeners::Listeners;
+use crate::listener_guard::{AcceptWatch, FileState, KeptName, ListenerWatch, SharedSocket, Sight, Verdict};
+use crate::listeners::{BoundAddress, Kind, Listener, Listeners};
 use crate::messages::{plural, span};
 
 /// So often one listener is mended between two comings or goings of generations: a worker that breaks it in a loop must
@@ -39,7 +39,6 @@ pub(super) struct Guards {
 /// What is known of one listener.
 #[derive(Debug)]
 struct Guarded {
-    kind: Kind,
     /// The length of the accept queue that the kernel gave us.
     backlog: u32,
     file: Option<KeptName>,
@@ -48,6 +47,8 @@ struct Guarded {
     accused: Option<GenerationNumber>,
     /// Since a generation came or went.
     repairs: u32,
+    /// It hangs up for good, so it is not watched until a generation comes or goes.
+    given_up: bool,
     /// Somebody else's file at our path, of which that was said.
     foreign: Option<FileIdentity>,
     said: Said,
@@ -67,6 +68,16 @@ pub(super) struct Before {
     gone: Option<(GenerationNumber, Pid)>,
 }
 
+/// What helps a listener that was shut down.
+#[derive(Debug)]
+enum Cure {
+    /// It has helped already.
+    ListensAgain,
+    NewSocket,
+    /// Why nothing helps.
+    None(String),
+}
+
 /// Who has done something to a listener.
 #[derive(Debug)]
 struct Culprit {
@@ -79,9 +90,8 @@ impl Guards {
     /// Begins to watch. `report` gets lines to log.
     pub fn new(listeners: &Listeners, report: &mut dyn FnMut(String)) -> Self {
         let mut guards = Self { watch: ListenerWatch::new(), guarded: Vec::new(), restarted_at: None, asked_at: None };
-        while let Some((_, socket, _, path)) = listeners.at(guards.guarded.len()) {
-            let kind = Kind::of(socket);
-            let file = path.and_then(|path| KeptName::new(path).ok());
+        for (place, listener) in listeners.all().iter().enumerate() {
+            let file = listener.path().and_then(|path| KeptName::new(path).ok());
             if let Some(file) = &file {
                 guards.watch.add_file(file.path());
                 if !file.is_kept() {
@@ -92,19 +102,18 @@ impl Guards {
                     ));
                 }
             }
-            let place = guards.guarded.len();
             // A UDP socket that was shut down cannot be told from one with an error to read, and cannot be mended.
-            if kind != Kind::Udp {
-                guards.watch.add(place, socket);
+            if listener.kind() != Kind::Udp {
+                guards.watch.add(place, listener.as_fd());
             }
-            let backlog = SharedSocket { kind, socket }.queue().map_or(0, |queue| queue.backlog);
+            let backlog = SharedSocket::of(listener).queue().map_or(0, |queue| queue.backlog);
             guards.guarded.push(Guarded {
-                kind,
                 backlog,
                 file,
                 clients: AcceptWatch::Over,
                 accused: None,
                 repairs: 0,
+                given_up: false,
                 foreign: None,
                 said: Said::default(),
             });
@@ -126,8 +135,8 @@ impl EventLoop {
             match sight {
                 Sight::HungUp(place) => self.revive(place, None),
                 Sight::Waiting(place) => {
-                    if let Some((_, socket, ..)) = self.parts.listeners.at(place) {
-                        self.guards.watch.tell_of_clients(place, socket, false);
+                    if let Some(listener) = self.parts.listeners.all().get(place) {
+                        self.guards.watch.tell_of_clients(place, listener.as_fd(), false);
                     }
                     self.look_at_clients_of(place, now());
                 }
@@ -159,11 +168,12 @@ impl EventLoop {
         }
         for (place, guarded) in self.guards.guarded.iter_mut().enumerate() {
             guarded.repairs = 0;
-            if let Some((_, socket, ..)) = self.parts.listeners.at(place)
-                && guarded.kind != Kind::Udp
+            // One that could not be mended may be now.
+            if guarded.given_up
+                && let Some(listener) = self.parts.listeners.all().get(place)
             {
-                // One that could not be mended may be now.
-                self.guards.watch.add(place, socket);
+                guarded.given_up = false;
+                self.guards.watch.add(place, listener.as_fd());
             }
         }
         self.see_to_listeners();
@@ -201,86 +211,77 @@ impl EventLoop {
 impl EventLoop {
     /// Makes a listener usable again that was shut down.
     fn revive(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>) {
-        let Some((title, shared)) = self.shared(place) else { return };
+        let Some(listener) = self.parts.listeners.all().get(place) else { return };
+        let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
+        let shared = SharedSocket::of(listener);
         if !shared.is_shut_down() {
             return;
         }
-        let (kind, socket) = (shared.kind, shared.socket);
-        let Some(guarded) = self.guards.guarded.get(place) else { return };
-        let culprit = self.culprit(gone);
-        let what = format!("{} has shut down the listener {title}", culprit.name);
-        if guarded.repairs >= MOST_REPAIRS {
-            self.guards.watch.remove(socket);
-            return self.tell(&format!("{what}, again and again; it is left so until a generation comes or goes"));
+        guarded.repairs += 1;
+        let repairs = guarded.repairs;
+        let cure = match listener.address() {
+            _ if repairs > MOST_REPAIRS => {
+                Cure::None("again and again; it is left so until a generation comes or goes".into())
+            }
+            BoundAddress::Internet(address) => match shared.listen_again(*address, guarded.backlog) {
+                Ok(()) => Cure::ListensAgain,
+                Err(errno) => Cure::None(format!(
+                    "and it does not listen again: {}; clients are refused until the superdaemon is stopped and started",
+                    reason(errno.raw_os_error())
+                )),
+            },
+            BoundAddress::Path(_) => Cure::NewSocket,
+            BoundAddress::Abstract(_) => Cure::None(
+                "whose abstract name cannot be bound again while a worker holds it; clients are refused until the \
+                 superdaemon is stopped and started"
+                    .to_owned(),
+            ),
+        };
+        if let Cure::None(_) = cure {
+            guarded.given_up = true;
+            self.guards.watch.remove(shared.socket);
         }
-        match (kind, &guarded.file) {
-            (Kind::Tcp, _) => {
-                let result = shared.listen(guarded.backlog);
-                let line = match result {
-                    Ok(()) if !shared.is_shut_down() => {
-                        format!("{what}; it listens again, the connections that waited are lost")
-                    }
-                    result => {
-                        self.guards.watch.remove(socket);
-                        let why = result
-                            .err()
-                            .map_or("it hangs up all the same".to_owned(), |errno| reason(errno.raw_os_error()));
-                        format!(
-                            "{what}, and it does not listen again: {why}; clients are refused, stop and start again"
-                        )
-                    }
-                };
-                self.count_repair(place);
-                self.tell(&line);
-            }
-            (Kind::Unix | Kind::UnixDatagram, Some(_)) => self.bind_again(place, &what, &culprit),
-            (Kind::Unix | Kind::UnixDatagram, None) => {
-                self.guards.watch.remove(socket);
-                self.tell(&format!(
-                    "{what}; an abstract name cannot be bound again while a worker holds it: clients are refused until \
-                     the superdaemon is stopped and started again"
-                ));
-            }
-            (Kind::Udp, _) => {}
+        let culprit = self.culprit(gone);
+        let what = format!("{} has shut down the listener {}", culprit.name, title(listener));
+        match cure {
+            Cure::ListensAgain => self.tell(&format!("{what}; it listens again, the connections that waited are lost")),
+            Cure::NewSocket => self.bind_again(place, &what, &culprit),
+            Cure::None(why) => self.tell(&format!("{what}, {why}")),
         }
     }
 
     /// Puts a new socket at the path of one that is of no more use, and has the program restarted that holds the old
     /// one. `what` has happened, says the beginning of a line.
     fn bind_again(&mut self, place: usize, what: &str, culprit: &Culprit) {
-        self.count_repair(place);
-        let Some((_, socket, ..)) = self.parts.listeners.at(place) else { return };
+        let Some(listener) = self.parts.listeners.all().get(place) else { return };
         let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
         let Some(file) = &mut guarded.file else { return };
-        let shared = SharedSocket { kind: guarded.kind, socket };
-        // Closed and replaced, or of no more use: whatever happens to it is no news.
-        self.guards.watch.remove(shared.socket);
+        // Whatever happens to it from now on is no news; and a set must not hold what is closed here but not by workers.
+        self.guards.watch.remove(listener.as_fd());
+        guarded.given_up = true;
         if let FileState::Replaced(found) = file.check() {
             guarded.foreign = Some(found);
             let path = file.path().display().to_string();
             return self.tell(&format!("{what}; {path} is somebody else's now and is left alone"));
         }
         file.give_way();
-        let made = shared.another_at(file.path(), file.mode(), guarded.backlog);
-        let renewed = made.and_then(|socket| Ok((socket, file.renewed()?)));
-        let (socket, renewed) = match renewed {
-            Ok(renewed) => renewed,
-            Err(error) => {
-                let why = io_reason(&error);
-                return self.tell(&format!(
-                    "{what}, and it could not be bound again: {why}; clients are refused, it is tried again when a \
-                     generation comes or goes"
-                ));
+        let bound = self.parts.listeners.bind_again(place, file.mode()).map_err(|error| error.to_string());
+        let renewed = bound.and_then(|()| file.renewed().map_err(|error| io_reason(&error)));
+        match (renewed, self.parts.listeners.all().get(place)) {
+            (Ok(renewed), Some(listener)) => {
+                self.guards.watch.add_file(renewed.path());
+                self.guards.watch.add(place, listener.as_fd());
+                guarded.file = Some(renewed);
+                guarded.given_up = false;
+                guarded.clients = AcceptWatch::Over;
+                self.restart_for_a_new_socket(&format!("{what}; it is bound again"), culprit);
             }
-        };
-        self.guards.watch.add_file(renewed.path());
-        guarded.file = Some(renewed);
-        guarded.clients = AcceptWatch::Over;
-        self.parts.listeners.replace(place, socket);
-        if let Some((_, socket, ..)) = self.parts.listeners.at(place) {
-            self.guards.watch.add(place, socket);
+            (Err(why), _) => self.tell(&format!(
+                "{what}, and it is not bound again: {why}; clients are refused, and it is tried again when a generation \
+                 comes or goes"
+            )),
+            (Ok(_), None) => {}
         }
-        self.restart_for_a_new_socket(&format!("{what}; it is bound again"), culprit);
     }
 
     /// Who holds the old socket cannot accept any more.
@@ -340,8 +341,9 @@ impl EventLoop {
 
     /// What else a server may have changed.
     fn restore(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>) {
-        let Some((title, shared)) = self.shared(place) else { return };
+        let Some(listener) = self.parts.listeners.all().get(place) else { return };
         let Some(guarded) = self.guards.guarded.get(place) else { return };
+        let (title, shared) = (title(listener), SharedSocket::of(listener));
         let mut lines = Vec::new();
         let (mut backlog_said, mut shut_down_said) = (guarded.said.backlog, guarded.said.shut_down);
         let who = |this: &Self| this.culprit(gone).name;
@@ -364,7 +366,7 @@ impl EventLoop {
                 who(self)
             ));
         }
-        if guarded.kind == Kind::Udp && shared.is_shut_down() && !shut_down_said {
+        if shared.kind == Kind::Udp && shared.is_shut_down() && !shut_down_said {
             shut_down_said = true;
             lines.push(format!(
                 "{} has shut down the UDP listener {title}, which cannot be undone: datagrams arrive, but programs that \
@@ -384,20 +386,20 @@ impl EventLoop {
         for (place, guarded) in self.guards.guarded.iter_mut().enumerate() {
             let idle =
                 guarded.clients == AcceptWatch::Over && (guarded.accused.is_none() || guarded.accused != current);
-            if let Some((_, socket, ..)) = self.parts.listeners.at(place)
-                && guarded.kind.is_stream()
+            if let Some(listener) = self.parts.listeners.all().get(place)
+                && listener.kind().is_stream()
                 && idle
             {
                 guarded.clients = AcceptWatch::Armed;
-                self.guards.watch.tell_of_clients(place, socket, true);
+                self.guards.watch.tell_of_clients(place, listener.as_fd(), true);
             }
         }
     }
 
     fn look_at_clients_of(&mut self, place: usize, now: Instant) {
-        let Some((_, socket, ..)) = self.parts.listeners.at(place) else { return };
+        let Some(listener) = self.parts.listeners.all().get(place) else { return };
         let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
-        let shared = SharedSocket { kind: guarded.kind, socket };
+        let shared = SharedSocket::of(listener);
         let length = || shared.queue().map(|queue| queue.waiting);
         let asked_at = &mut self.guards.asked_at;
         let compares = guarded.clients.compares();
@@ -413,10 +415,8 @@ impl EventLoop {
         let states = self.supervisor.generations();
         // When there is none, everybody knows why nobody accepts.
         let Some(current) = states.iter().find(|state| state.role == Role::Current) else { return };
-        if let Some(guarded) = self.guards.guarded.get_mut(place) {
-            guarded.accused = Some(current.number);
-        }
-        let Some((title, _)) = self.shared(place) else { return };
+        guarded.accused = Some(current.number);
+        let title = title(listener);
         let line = format!(
             "nobody accepts on {title}: {}, and none was accepted for {}; {} does not use the socket that it was given, \
              or is still loading",
@@ -425,19 +425,6 @@ impl EventLoop {
             name(current)
         );
         self.tell(&line);
-    }
-
-    fn count_repair(&mut self, place: usize) {
-        if let Some(guarded) = self.guards.guarded.get_mut(place) {
-            guarded.repairs += 1;
-        }
-    }
-
-    /// A listener as it is called in a line, and its socket.
-    fn shared(&self, place: usize) -> Option<(String, SharedSocket<'_>)> {
-        let (name, socket, number, _) = self.parts.listeners.at(place)?;
-        let kind = self.guards.guarded.get(place)?.kind;
-        Some((format!("{} (descriptor {number})", name.display()), SharedSocket { kind, socket }))
     }
 
     /// Who has most likely done what was just seen: one that has just gone, else one that is on its way out, else one
@@ -465,6 +452,11 @@ impl EventLoop {
         };
         Culprit { name, leaves: false }
     }
+}
+
+/// A listener as it is called in a line.
+fn title(listener: &Listener) -> String {
+    format!("{} (descriptor {})", listener.name(), listener.number())
 }
 
 fn leaves(state: &GenerationState) -> bool {

@@ -61,6 +61,29 @@ fn a_unix_listener_is_bound_again_and_the_program_restarted() {
     stop(daemon);
 }
 
+/// It gives a port up that the system chose, unless it is bound to it again.
+#[test]
+fn a_port_that_the_system_chose_is_kept() {
+    let daemon = serving(["--port=127.0.0.1:0"], ["stop=shutdown"]);
+    let line = daemon.wait_line("listening on 127.0.0.1:");
+    let port = line.split([':', ',']).nth(1).unwrap().parse().unwrap();
+    restart(&daemon, 1);
+    daemon.wait_line("it listens again");
+    assert_eq!(answering(&Address::local(port)), 2);
+    stop(daemon);
+}
+
+/// Nothing helps as long as the name is taken, so that is said.
+#[test]
+fn an_abstract_listener_cannot_be_revived() {
+    let name = format!("@guards-{}", std::process::id());
+    let daemon = serving([&*format!("--listen=unix:{name}")], ["stop=shutdown"]);
+    restart(&daemon, 1);
+    daemon.wait_line("whose abstract name cannot be bound again while a worker holds it");
+    wait_idle(&daemon, 1);
+    stop(daemon);
+}
+
 /// Otherwise it would be restarted for ever.
 #[test]
 fn a_program_that_shuts_its_own_listener_down_is_restarted_once() {
