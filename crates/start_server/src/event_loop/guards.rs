@@ -32,6 +32,8 @@ pub(super) struct Guards {
     guarded: Vec<Guarded>,
     /// When the program was last restarted for the sake of a listener.
     restarted_at: Option<Instant>,
+    /// It is to be restarted when all listeners were looked at.
+    wants_restart: bool,
     /// When it was last found out who waits.
     asked_at: Option<Instant>,
 }
@@ -89,7 +91,13 @@ struct Culprit {
 impl Guards {
     /// Begins to watch. `report` gets lines to log.
     pub fn new(listeners: &Listeners, report: &mut dyn FnMut(String)) -> Self {
-        let mut guards = Self { watch: ListenerWatch::new(), guarded: Vec::new(), restarted_at: None, asked_at: None };
+        let mut guards = Self {
+            watch: ListenerWatch::new(),
+            guarded: Vec::new(),
+            restarted_at: None,
+            wants_restart: false,
+            asked_at: None,
+        };
         for (place, listener) in listeners.all().iter().enumerate() {
             let file = listener.path().and_then(|path| KeptName::new(path).ok());
             if let Some(file) = &file {
@@ -143,6 +151,7 @@ impl EventLoop {
                 Sight::Files => self.check_files(None),
             }
         }
+        self.restart_if_wanted();
     }
 
     /// To be asked before an event is dealt with, for [`Self::guard_listeners`] after it.
@@ -181,8 +190,9 @@ impl EventLoop {
         for place in 0..self.guards.guarded.len() {
             self.restore(place, before.gone);
         }
-        // One that was accepted by an older generation says nothing of this one: so once more when that has gone.
-        if current.is_some() {
+        self.restart_if_wanted();
+        // Who was accepted by an older generation says nothing of this one: so once more when that has gone.
+        if has_come || before.gone.is_some_and(|(gone, _)| current.is_some_and(|current| gone < current)) {
             self.wait_for_clients();
         }
     }
@@ -293,16 +303,23 @@ impl EventLoop {
             return self.tell(&format!("{what}, and the next generation gets the new socket"));
         };
         let name = name(serving);
-        let again = self.guards.restarted_at.is_some_and(|at| now.since(at) < RESTART_AGAIN);
-        if again && !culprit.leaves {
+        let recent = self.guards.restarted_at.is_some_and(|at| now.since(at) < RESTART_AGAIN);
+        if recent && !culprit.leaves && !self.guards.wants_restart {
             return self.tell(&format!(
                 "{what}, but {name} has the old socket; a restart for the same reason was of no use, so mend the \
                  program and restart it"
             ));
         }
         self.guards.restarted_at = Some(now);
+        self.guards.wants_restart = true;
         self.tell(&format!("{what}, and since {name} has the old socket it is replaced"));
-        self.feed(Event::Restart(Requester::Superdaemon));
+    }
+
+    /// One restart for all listeners that a server has shut down.
+    fn restart_if_wanted(&mut self) {
+        if std::mem::take(&mut self.guards.wants_restart) {
+            self.feed(Event::Restart(Requester::Superdaemon));
+        }
     }
 
     /// Puts the files of unix sockets back that were removed.
@@ -332,6 +349,7 @@ impl EventLoop {
                     }
                 }
                 FileState::Lost => {
+                    guarded.repairs += 1;
                     let culprit = self.culprit(gone);
                     self.bind_again(place, &format!("{} has removed {path} for good", culprit.name), &culprit);
                 }

