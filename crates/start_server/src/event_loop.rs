@@ -2,6 +2,7 @@
 //! file; whether to is never decided here.
 
 mod actions;
+mod guards;
 mod status;
 mod strays;
 
@@ -43,6 +44,7 @@ use crate::readiness::check::Check;
 use crate::readiness::notify::{Message, NotifySocket};
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
+use guards::Guards;
 use strays::Strays;
 
 /// Everything that was set up before the loop, and is there to be cleaned up after it.
@@ -80,6 +82,7 @@ pub struct EventLoop {
     /// What is known of each generation besides what the supervisor needs.
     notes: BTreeMap<GenerationNumber, Notes>,
     proving: Proving,
+    guards: Guards,
     /// Proofs that were found in this turn.
     proofs: Vec<Event>,
     /// What the generation that was spawned last has written, where there is a log file.
@@ -132,6 +135,7 @@ enum Source {
     Orphan(i32),
     Notify(GenerationNumber),
     Control(End),
+    Listeners,
 }
 
 impl EventLoop {
@@ -148,6 +152,7 @@ impl EventLoop {
             signal_on_term: parts.config.signal_on_term,
         };
         let envdir_watch = parts.environment.envdir().map(EnvdirWatch::new);
+        let guards = Guards::new(&parts.listeners, &mut |line| parts.log.line(&line));
         Self {
             parts,
             words,
@@ -161,6 +166,7 @@ impl EventLoop {
             orphans,
             notes: BTreeMap::new(),
             proving: Proving::Nothing,
+            guards,
             proofs: Vec::new(),
             excerpt: None,
             tally: Tally { since: now(), restarts: 0, failures: 0, last_failure: None },
@@ -207,6 +213,10 @@ impl EventLoop {
                 self.read_notifications(*generation);
             }
         }
+        // Before deaths: who has done it is best seen while it lives.
+        if ready.contains(&Source::Listeners) {
+            self.see_to_listeners();
+        }
         for source in &ready {
             if let Source::Orphan(pid) = source {
                 self.orphan_ended(Pid(*pid));
@@ -242,6 +252,7 @@ impl EventLoop {
         descriptors.extend(parts.log.pending().map(|fd| (Source::Log, fd, PollFlags::OUT)));
         let envdir = self.envdir_watch.as_ref().and_then(EnvdirWatch::as_fd);
         descriptors.extend(envdir.map(|fd| (Source::Envdir, fd, PollFlags::IN)));
+        descriptors.extend(self.watched_listeners().map(|fd| (Source::Listeners, fd, PollFlags::IN)));
         let control = parts.control.iter().flat_map(ControlSocket::descriptors);
         descriptors.extend(control.map(|(end, fd, wishes)| (Source::Control(end), fd, wishes)));
         let mut set: Vec<PollFd> =
@@ -262,6 +273,7 @@ impl EventLoop {
             self.supervisor.next_deadline(),
             self.proving.next_deadline(),
             self.next_strays_deadline(),
+            self.next_look_at_clients(),
             self.parts.log_command.as_ref().and_then(LogCommand::restart_due),
             self.parts.control.as_ref().and_then(ControlSocket::next_deadline),
         ];
@@ -279,6 +291,7 @@ impl EventLoop {
             control.expire(now);
         }
         self.end_strays(now);
+        self.look_at_clients(now);
         let step = self.proving.step(now);
         if let Some(line) = step.line {
             self.tell(&line);
@@ -498,6 +511,7 @@ impl EventLoop {
 
     /// Tells the supervisor what happened and does what it says, until nothing more follows from it.
     fn feed(&mut self, event: Event) {
+        let before = self.who_serves(&event);
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.supervisor.handle(now(), event) {
@@ -506,6 +520,7 @@ impl EventLoop {
         }
         self.forget_the_gone();
         self.seek_proof();
+        self.guard_listeners(before);
     }
 
     fn forget_the_gone(&mut self) {

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::SocketType;
@@ -164,6 +164,11 @@ impl Listener {
     pub fn number(&self) -> RawFd {
         self.number
     }
+
+    /// The path of its file.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
 }
 
 impl AsFd for Listener {
@@ -264,6 +269,22 @@ impl Listeners {
     /// All of them, in order.
     pub fn all(&self) -> &[Listener] {
         &self.all
+    }
+
+    /// Binds the unix socket at this place, counted from 0, to its path again, which must be free; workers find the new
+    /// socket from now on, and its file has the permissions `mode`.
+    ///
+    /// # Errors
+    /// It cannot be had; the old socket stays.
+    pub fn bind_again(&mut self, place: usize, mode: u32) -> Result<(), ListenError> {
+        let Some(Listener { spec, socket, file: Some(file), .. }) = self.all.get_mut(place) else { return Ok(()) };
+        let kind = if matches!(spec.address, ListenAddress::Unix(_)) { SocketType::STREAM } else { SocketType::DGRAM };
+        *socket = unix::bind_again(&file.path, kind, mode, &spec.options)?;
+        // If it is gone already there is nothing to be removed at the end.
+        if let Ok(identity) = FileIdentity::at(&file.path) {
+            file.identity = identity;
+        }
+        Ok(())
     }
 
     /// Whether a listener takes the place of standard input.

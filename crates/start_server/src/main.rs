@@ -10,6 +10,7 @@ mod event_loop;
 mod export;
 mod file_identity;
 mod listen_spec;
+mod listener_guard;
 mod listeners;
 mod log_command;
 mod log_excerpt;

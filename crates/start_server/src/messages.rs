@@ -78,8 +78,14 @@ impl Words {
             Report::RestartBegins(requester) => {
                 // To those who read the log it makes no difference how the wish arrived.
                 let mut lines = vec!["received HUP, spawning a new worker".to_owned()];
-                if let Requester::Client { .. } = requester {
-                    lines.push("this restart was asked for on the control socket".to_owned());
+                match requester {
+                    Requester::Signal => {}
+                    Requester::Client { .. } => {
+                        lines.push("this restart was asked for on the control socket".to_owned());
+                    }
+                    Requester::Superdaemon => {
+                        lines.push("this restart is the superdaemon's own wish, for the reason above".to_owned());
+                    }
                 }
                 lines
             }

@@ -87,6 +87,8 @@ pub enum Event {
 pub enum Requester {
     /// A signal, to which nobody can be answered.
     Signal,
+    /// The superdaemon itself, which has seen that who serves cannot go on doing so.
+    Superdaemon,
     /// A client that waits for the outcome.
     Client {
         /// Its request.

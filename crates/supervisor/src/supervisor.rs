@@ -213,7 +213,7 @@ fn fresh(mut adopted: Vec<Generation>, event: Event, turn: &mut Turn) -> Phase {
         Event::Restart(Requester::Client { request, .. }) => {
             turn.answer(request, Outcome::Stopping);
         }
-        Event::Restart(Requester::Signal)
+        Event::Restart(Requester::Signal | Requester::Superdaemon)
         | Event::GiveUp(_)
         | Event::Spawned { .. }
         | Event::SpawnFailed { .. }

@@ -16,3 +16,4 @@ pub mod spawn;
 pub mod tcp_options;
 pub mod unix_file;
 pub mod unix_queue;
+pub mod waiting_clients;

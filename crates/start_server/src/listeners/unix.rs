@@ -34,17 +34,7 @@ pub fn open(
         UnixAddress::Path(path) => at_path(path, kind, options, report)?,
         UnixAddress::Abstract(name) => under_name(name, kind)?,
     };
-    let place = place(at);
-    let cannot = |advice: &'static str| {
-        let place = place.clone();
-        move |errno| refused(&place, errno, advice)
-    };
-    socket_options::set(&bound.socket, false, options)
-        .map_err(|(_, errno)| cannot("this is the machine's refusal, see fcntl(2)")(errno))?;
-    if kind == SocketType::STREAM {
-        rustix::net::listen(&bound.socket, socket_options::backlog(options))
-            .map_err(cannot("this is the machine's refusal, see listen(2)"))?;
-    }
+    set_options(&bound.socket, &place(at), kind, options)?;
     Ok(bound)
 }
 
@@ -64,6 +54,27 @@ fn bind_path(path: &Path, kind: SocketType, mode: u32) -> Result<OwnedFd, Listen
         refused(&path.display().to_string(), errno, advice)
     })?;
     Ok(socket)
+}
+
+/// A socket like the first one that was bound to this path, for the listeners to replace that.
+///
+/// # Errors
+/// The path is taken, or cannot be bound any more.
+pub fn bind_again(path: &Path, kind: SocketType, mode: u32, options: &ListenOptions) -> Result<OwnedFd, ListenError> {
+    let socket = bind_path(path, kind, mode)?;
+    set_options(&socket, &path.display().to_string(), kind, options)?;
+    Ok(socket)
+}
+
+fn set_options(socket: &OwnedFd, place: &str, kind: SocketType, options: &ListenOptions) -> Result<(), ListenError> {
+    let cannot = |advice: &'static str| move |errno| refused(place, errno, advice);
+    socket_options::set(socket, false, options)
+        .map_err(|(_, errno)| cannot("this is the machine's refusal, see fcntl(2)")(errno))?;
+    if kind == SocketType::STREAM {
+        rustix::net::listen(socket, socket_options::backlog(options))
+            .map_err(cannot("this is the machine's refusal, see listen(2)"))?;
+    }
+    Ok(())
 }
 
 fn new_socket(kind: SocketType) -> Result<OwnedFd, ListenError> {

@@ -57,6 +57,7 @@ fn tell_turn<M: Machine>(
         Some(Event::Start) => "the superdaemon starts".into(),
         Some(Event::Tick) => "the deadline comes".into(),
         Some(Event::Restart(Requester::Signal)) => "HUP".into(),
+        Some(Event::Restart(Requester::Superdaemon)) => "the superdaemon wants a restart".into(),
         Some(Event::Restart(Requester::Client { request, until })) => {
             format!("request {}: restart, wait for {until:?}", request.0)
         }

@@ -741,7 +741,7 @@ impl Demand {
 
     fn of(requester: Requester) -> Self {
         match requester {
-            Requester::Signal => Self::standing(),
+            Requester::Signal | Requester::Superdaemon => Self::standing(),
             Requester::Client { request, until } => Self { stands: false, waiters: vec![Waiter { request, until }] },
         }
     }

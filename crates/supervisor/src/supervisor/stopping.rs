@@ -142,7 +142,7 @@ impl Stopping {
             // too late, and the rest belongs to a start that is over.
             Event::Start
             | Event::Adopted { .. }
-            | Event::Restart(Requester::Signal)
+            | Event::Restart(Requester::Signal | Requester::Superdaemon)
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
             | Event::Executed(_)

@@ -1,0 +1,13 @@
+//! What guards the listeners against what servers do to them: the sockets and their files are shared by all
+//! generations, so whatever one server does to them hurts the next. `event_loop/guards.rs` decides by these parts when
+//! to look and what to say.
+
+mod accept_watch;
+mod kept_name;
+mod listener_watch;
+mod shared_socket;
+
+pub use accept_watch::{AcceptWatch, Verdict};
+pub use kept_name::{FileState, KeptName};
+pub use listener_watch::{ListenerWatch, Sight};
+pub use shared_socket::SharedSocket;

@@ -1,0 +1,79 @@
+//! What can be asked of a listener and done to it, by the kind of its socket.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{bind, connect_unspec, getpeername, getsockname, listen};
+use sys::listen_queue::{self, ListenQueue};
+use sys::{unix_queue, waiting_clients};
+
+use crate::listeners::{Kind, Listener};
+
+/// A listener's socket.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedSocket<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Ours; the workers have their own descriptors of the same socket.
+    pub socket: BorrowedFd<'a>,
+}
+
+impl<'a> SharedSocket<'a> {
+    /// That of a listener.
+    pub fn of(listener: &'a Listener) -> Self {
+        Self { kind: listener.kind(), socket: listener.as_fd() }
+    }
+
+    /// Its accept queue.
+    pub fn queue(self) -> Option<ListenQueue> {
+        match self.kind {
+            Kind::Tcp => listen_queue::of_tcp(self.socket).ok(),
+            Kind::Unix => unix_queue::of_unix(self.socket).ok(),
+            Kind::Udp | Kind::UnixDatagram => None,
+        }
+    }
+
+    /// Who waits in it; see [`waiting_clients`].
+    pub fn clients(self) -> Option<Vec<u64>> {
+        match self.kind {
+            Kind::Tcp => waiting_clients::of_tcp(self.socket).ok(),
+            Kind::Unix => waiting_clients::of_unix(self.socket).ok(),
+            Kind::Udp | Kind::UnixDatagram => None,
+        }
+    }
+
+    /// Whether somebody has shut it down for reading; shutdown(2).
+    pub fn is_shut_down(self) -> bool {
+        let mut set = [PollFd::from_borrowed_fd(self.socket, PollFlags::RDHUP)];
+        poll(&mut set, Some(&Timespec::default())).is_ok() && set.iter().any(|entry| !entry.revents().is_empty())
+    }
+
+    /// Lets as many connections wait as `backlog` says.
+    ///
+    /// # Errors
+    /// See listen(2).
+    pub fn listen(self, backlog: u32) -> rustix::io::Result<()> {
+        listen(self.socket, i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
+    /// Has a TCP socket listen again that was shut down, at its address.
+    ///
+    /// # Errors
+    /// See listen(2) and bind(2).
+    pub fn listen_again(self, address: SocketAddr, backlog: u32) -> rustix::io::Result<()> {
+        // A port that the kernel chose is given up by a shutdown. Any other is not, and cannot be bound twice.
+        match bind(self.socket, &address) {
+            Ok(()) | Err(Errno::INVAL) => self.listen(backlog)?,
+            Err(errno) => return Err(errno),
+        }
+        let stays = getsockname(self.socket)? == address.into() && !self.is_shut_down();
+        if stays { Ok(()) } else { Err(Errno::ADDRNOTAVAIL) }
+    }
+
+    /// Undoes a connect(2), after which a UDP socket takes datagrams of one peer only. Whether there was one.
+    pub fn disconnect(self) -> bool {
+        self.kind == Kind::Udp && getpeername(self.socket).is_ok() && connect_unspec(self.socket).is_ok()
+    }
+}
