@@ -124,7 +124,8 @@ pub fn inherit(address: &SocketAddrAny, sockets: &[u64]) -> Result<Inheritance, 
 }
 
 fn try_to_inherit(address: &SocketAddrAny, sockets: &[u64]) -> Result<Inheritance, Obstacle> {
-    let holders = holders_of(sockets);
+    // The /proc of another PID namespace would show the PIDs of others.
+    let holders = if process_tree::proc_is_ours() { holders_of(sockets) } else { Vec::new() };
     if holders.is_empty() {
         return Err(Obstacle::Lasting(refusal::unseen(sockets)));
     }

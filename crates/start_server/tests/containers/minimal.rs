@@ -6,6 +6,7 @@ use std::process::Command;
 
 use testkit::{Builder, Daemon, get, testserver};
 
+use crate::world;
 use crate::{address, can_contain, start};
 
 /// A user without an entry in any list of users, as some orchestrators make up.
@@ -20,7 +21,7 @@ fn contained(mounts: &str) -> Builder {
     for file in ours.iter().cloned().chain(ours.iter().flat_map(|program| libraries(program))) {
         let inside = image.join(file.strip_prefix("/").unwrap());
         fs::create_dir_all(inside.parent().unwrap()).unwrap();
-        fs::copy(&file, inside).unwrap();
+        world::copy_program(&file, &inside);
     }
     for directory in ["proc", "run", "dev"] {
         fs::create_dir(image.join(directory)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use testkit::{Daemon, Port, TempDir};
@@ -18,7 +19,7 @@ fn refusal(port: &Port, prefix: &[&str]) -> String {
     let bin = TempDir::new();
     fs::set_permissions(bin.path(), Permissions::from_mode(0o755)).unwrap();
     let program = bin.path().join("start_server");
-    fs::copy(env!("CARGO_BIN_EXE_start_server"), &program).unwrap();
+    world::copy_program(Path::new(env!("CARGO_BIN_EXE_start_server")), &program);
     let mut words = prefix.iter().map(|word| (*word).to_owned()).chain([program.display().to_string(), at(port)]);
     let output =
         Command::new(words.next().unwrap()).args(words).args(["--", "false"]).current_dir("/").output().unwrap();

@@ -65,6 +65,11 @@ pub fn put_program(dir: &Path, name: &str, text: &str) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
 }
 
+/// Copies a program, by a process of its own for the same reason.
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-L").args([from, to]).status().unwrap().success());
+}
+
 /// What `--status --json` says.
 pub fn status(daemon: &Daemon) -> Status {
     let output = daemon.verb(["--status", "--json", "--pid-file=pid"]);
