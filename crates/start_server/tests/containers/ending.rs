@@ -51,7 +51,9 @@ fn what_cannot_be_started_is_a_failure() {
     let mut daemon = ours().program(["./nothing"]).start();
     assert_eq!(daemon.exit_status().code(), Some(1));
     daemon.wait_line("Can't exec \"./nothing\": No such file or directory");
-    let mut daemon = ours().options(["--max-attempts=2", "--interval=0.1"]).program(["false"]).start();
+    // Not by being alive: on a busy machine it may take long to fail.
+    let mut daemon =
+        ours().options(["--max-attempts=2", "--interval=0.1", "--ready=notify"]).program(["false"]).start();
     assert_eq!(daemon.exit_status().code(), Some(1));
     daemon.wait_line("the program could not be started: giving up after 2 attempts");
     let mut daemon = ours().option("--intervall=1").program(["true"]).start();
