@@ -29,6 +29,26 @@ const PIECE: usize = 32 * 1024;
 /// # Errors
 /// The socket is none of TCP, or the kernel was built without `CONFIG_INET_DIAG`, or there are no descriptors.
 pub fn of_tcp(listener: impl AsFd) -> io::Result<Vec<u64>> {
+    // What was accepted has an inode; until then there is no file.
+    let connections = tcp_connections(listener)?.into_iter();
+    Ok(connections.filter(|connection| connection.inode == 0).map(|connection| connection.cookie).collect())
+}
+
+/// The connections that were accepted on a listening TCP socket and are not closed, by the inodes of their sockets.
+///
+/// # Errors
+/// As [`of_tcp`].
+pub fn accepted_on_tcp(listener: impl AsFd) -> io::Result<Vec<u64>> {
+    let connections = tcp_connections(listener)?.into_iter();
+    Ok(connections.map(|connection| connection.inode.into()).filter(|inode| *inode != 0).collect())
+}
+
+struct TcpConnection {
+    cookie: u64,
+    inode: u32,
+}
+
+fn tcp_connections(listener: impl AsFd) -> io::Result<Vec<TcpConnection>> {
     // Of `struct inet_diag_msg`.
     const SOURCE: usize = 8;
     const COOKIE: usize = 44;
@@ -41,16 +61,15 @@ pub fn of_tcp(listener: impl AsFd) -> io::Result<Vec<u64>> {
         std::net::IpAddr::V6(ip) => (AddressFamily::INET6, ip.octets().to_vec()),
     };
     let kernel = ask(&tcp_question(family, address.port()))?;
-    let mut waiting = Vec::new();
+    let mut connections = Vec::new();
     read_answer(&kernel, |connection| {
         let source = connection.get(SOURCE..SOURCE + at.len());
-        let here = address.ip().is_unspecified() || source == Some(&at);
-        // What was accepted has an inode; until then there is no file.
-        if here && word(connection, INODE) == Some(0) {
-            waiting.extend(double(connection, COOKIE));
+        let is_here = address.ip().is_unspecified() || source == Some(&at);
+        if let (true, Some(cookie), Some(inode)) = (is_here, double(connection, COOKIE), word(connection, INODE)) {
+            connections.push(TcpConnection { cookie, inode });
         }
     })?;
-    Ok(waiting)
+    Ok(connections)
 }
 
 /// Those who wait on a listening unix socket of our network namespace, by the inodes of their sockets; not those who
@@ -197,6 +216,8 @@ mod tests {
             let after = of_tcp(&listener).unwrap();
             assert_eq!(after.len(), 3, "{at}");
             assert_eq!(before.iter().filter(|client| after.contains(client)).count(), 2, "{at}");
+            let inode = rustix::fs::fstat(&accepted.0).unwrap().st_ino;
+            assert_eq!(accepted_on_tcp(&listener).unwrap(), [inode], "{at}");
             drop((clients, accepted));
         }
     }
