@@ -3,11 +3,13 @@
 //! to look and what to say.
 
 mod accept_watch;
+mod accepted;
 mod kept_name;
 mod listener_watch;
 mod shared_socket;
 
 pub use accept_watch::{AcceptWatch, Verdict};
+pub use accepted::hold_accepted;
 pub use kept_name::{FileState, KeptName};
 pub use listener_watch::{ListenerWatch, Sight};
 pub use shared_socket::SharedSocket;

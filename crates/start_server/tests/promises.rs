@@ -80,7 +80,12 @@ fn idle() -> Daemon {
     daemon.wait_status_file(|generations| generations == [1]);
     daemon.wait_ready(1);
     get(&Address::local(port.number()), "/").unwrap();
-    daemon.settle();
+    // Whether the first client of a generation is accepted is looked at for a moment.
+    daemon.wait_for("the sleep of the superdaemon", || {
+        let before = wake_ups(daemon.pid());
+        thread::sleep(Duration::from_millis(500));
+        (wake_ups(daemon.pid()) == before).then_some(())
+    });
     daemon
 }
 

@@ -2,6 +2,7 @@
 //! sockets have in common.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
@@ -23,18 +24,36 @@ const DONE: u16 = 3;
 ///
 /// # Errors
 /// The kernel was built without the answer to such questions, or there are no descriptors.
-pub(crate) fn dump(question: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+pub(crate) fn dump(question: &[u8], each: impl FnMut(&[u8])) -> io::Result<()> {
+    ask(&connect()?, question, each)
+}
+
+/// The same where the kernel may have more to say of one socket than goes into a page. It leaves such a socket out of the
+/// first datagram of an answer, unless a longer read came before: so it is asked twice.
+///
+/// # Errors
+/// As [`dump`].
+pub(crate) fn dump_at_length(question: &[u8], each: impl FnMut(&[u8])) -> io::Result<()> {
+    let kernel = connect()?;
+    ask(&kernel, question, |_| {})?;
+    ask(&kernel, question, each)
+}
+
+fn connect() -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?)
+}
+
+fn ask(kernel: &OwnedFd, question: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let length = u32::try_from(HEADER + question.len()).map_err(io::Error::other)?;
     let mut text = length.to_ne_bytes().to_vec();
     text.extend([BY_FAMILY.to_ne_bytes(), (REQUEST | DUMP).to_ne_bytes()].concat());
     text.extend([0; 8]);
     text.extend(question);
-    let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
-    send(&kernel, &text, SendFlags::empty())?;
+    send(kernel, &text, SendFlags::empty())?;
     // The kernel never fills more at a time.
     let mut space = vec![0; 1 << 16];
     loop {
-        let (length, _) = recv(&kernel, &mut space[..], RecvFlags::empty())?;
+        let (length, _) = recv(kernel, &mut space[..], RecvFlags::empty())?;
         if read(space.get(..length).unwrap_or_default(), &mut each)? {
             return Ok(());
         }

@@ -2,25 +2,12 @@
 //! compare two such lists to tell a server that is slow from one that never accepts.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, getsockname, netlink, recv, send,
-    socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrAny, getsockname};
 
-/// `SOCK_DIAG_BY_FAMILY`, the kind of a question and of its answers.
-const BY_FAMILY: u16 = 20;
-/// `NLMSG_ERROR` and `NLMSG_DONE`, the kinds of what ends an answer.
-const REFUSAL: u16 = 2;
-const DONE: u16 = 3;
-/// `NLM_F_REQUEST`, and with `NLM_F_DUMP`.
-const ONE: u16 = 1;
-const ALL: u16 = 0x301;
-/// `struct nlmsghdr`
-const HEADER: usize = 16;
-/// The kernel's answers come in pieces of up to so many bytes.
-const PIECE: usize = 32 * 1024;
+use crate::socket_diag::{attribute, dump, dump_at_length, word};
 
 /// Those who wait on a listening TCP socket of our network namespace, by the cookies of their connections, which the
 /// kernel never gives twice. The kernel's table of all connections is gone through for it, which takes milliseconds
@@ -29,28 +16,46 @@ const PIECE: usize = 32 * 1024;
 /// # Errors
 /// The socket is none of TCP, or the kernel was built without `CONFIG_INET_DIAG`, or there are no descriptors.
 pub fn of_tcp(listener: impl AsFd) -> io::Result<Vec<u64>> {
+    // What was accepted has an inode; until then there is no file.
+    let connections = tcp_connections(listener)?.into_iter();
+    Ok(connections.filter(|connection| connection.inode == 0).map(|connection| connection.cookie).collect())
+}
+
+/// The connections that were accepted on a listening TCP socket and are not closed, by the inodes of their sockets.
+///
+/// # Errors
+/// As [`of_tcp`].
+pub fn accepted_on_tcp(listener: impl AsFd) -> io::Result<Vec<u64>> {
+    let connections = tcp_connections(listener)?.into_iter();
+    Ok(connections.map(|connection| connection.inode.into()).filter(|inode| *inode != 0).collect())
+}
+
+struct TcpConnection {
+    cookie: u64,
+    inode: u32,
+}
+
+fn tcp_connections(listener: impl AsFd) -> io::Result<Vec<TcpConnection>> {
     // Of `struct inet_diag_msg`.
     const SOURCE: usize = 8;
     const COOKIE: usize = 44;
     const INODE: usize = 68;
     let strange = || io::Error::new(io::ErrorKind::InvalidInput, "this is no TCP socket");
     let address: SocketAddrAny = getsockname(listener)?;
-    let address = std::net::SocketAddr::try_from(address).map_err(|_| strange())?;
+    let address = SocketAddr::try_from(address).map_err(|_| strange())?;
     let (family, at) = match address.ip() {
-        std::net::IpAddr::V4(ip) => (AddressFamily::INET, ip.octets().to_vec()),
-        std::net::IpAddr::V6(ip) => (AddressFamily::INET6, ip.octets().to_vec()),
+        IpAddr::V4(ip) => (AddressFamily::INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (AddressFamily::INET6, ip.octets().to_vec()),
     };
-    let kernel = ask(&tcp_question(family, address.port()))?;
-    let mut waiting = Vec::new();
-    read_answer(&kernel, |connection| {
+    let mut connections = Vec::new();
+    dump(&tcp_question(family, address.port()), |connection| {
         let source = connection.get(SOURCE..SOURCE + at.len());
-        let here = address.ip().is_unspecified() || source == Some(&at);
-        // What was accepted has an inode; until then there is no file.
-        if here && word(connection, INODE) == Some(0) {
-            waiting.extend(double(connection, COOKIE));
+        let is_here = address.ip().is_unspecified() || source == Some(&at);
+        if let (true, Some(cookie), Some(inode)) = (is_here, double(connection, COOKIE), word(connection, INODE)) {
+            connections.push(TcpConnection { cookie, inode });
         }
     })?;
-    Ok(waiting)
+    Ok(connections)
 }
 
 /// Those who wait on a listening unix socket of our network namespace, by the inodes of their sockets; not those who
@@ -66,106 +71,43 @@ pub fn of_unix(listener: impl AsFd) -> io::Result<Vec<u64>> {
     /// `UNIX_DIAG_ICONS`
     const CLIENTS: u16 = 3;
     let inode = u32::try_from(rustix::fs::fstat(&listener)?.st_ino).map_err(io::Error::other)?;
-    // The first piece of an answer to all is as long as the longest that was read before: so one is read before.
-    let kernel = ask(&unix_question(ONE, inode))?;
-    recv(&kernel, &mut vec![0; PIECE][..], RecvFlags::empty())?;
-    send(&kernel, &unix_question(ALL, inode), SendFlags::empty())?;
     let mut waiting = None;
-    read_answer(&kernel, |socket| {
-        if word(socket, INODE) != Some(inode) {
-            return;
+    dump_at_length(&unix_question(inode), |socket| {
+        if word(socket, INODE) == Some(inode) {
+            let clients =
+                socket.get(LENGTH..).and_then(|attributes| attribute(attributes, CLIENTS)).unwrap_or_default();
+            let clients = clients.chunks_exact(4).filter_map(|client| word(client, 0)).map(u64::from);
+            waiting = Some(clients.filter(|client| *client != 0).collect());
         }
-        let mut attributes = socket.get(LENGTH..).unwrap_or_default();
-        let mut clients = Vec::new();
-        while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
-            let length = usize::from(length).max(4);
-            if kind == CLIENTS {
-                let list = attributes.get(4..length).unwrap_or_default();
-                clients = list.chunks_exact(4).filter_map(|entry| word(entry, 0)).map(u64::from).collect();
-            }
-            attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        clients.retain(|client| *client != 0);
-        waiting = Some(clients);
     })?;
     waiting.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the kernel's answer leaves this unix socket out"))
 }
 
-fn ask(question: &[u8]) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::SOCK_DIAG))?;
-    send(&kernel, question, SendFlags::empty())?;
-    Ok(kernel)
-}
-
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`, in the byte order of the machine; the port in that of the network.
+/// `struct inet_diag_req_v2`, in the byte order of the machine; the port in that of the network.
 fn tcp_question(family: AddressFamily, port: u16) -> Vec<u8> {
-    const LENGTH: u32 = 72;
     const TCP: u8 = 6;
     /// `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT`: connections that are complete and those that the client has ended.
     const STATES: u32 = 1 << 1 | 1 << 8;
-    let mut text = header(LENGTH, ALL);
-    text.extend([u8::try_from(family.as_raw()).unwrap_or(0), TCP, 0, 0]);
+    let mut text = vec![u8::try_from(family.as_raw()).unwrap_or(0), TCP, 0, 0];
     text.extend(STATES.to_ne_bytes());
     text.extend(port.to_be_bytes());
-    text.resize(LENGTH as usize, 0);
+    // Any peer, address and interface; and a cookie, at which nobody looks who asks for all.
+    text.extend([0; 46]);
     text
 }
 
-/// `struct nlmsghdr` and `struct unix_diag_req`.
-fn unix_question(kind: u16, inode: u32) -> Vec<u8> {
-    const LENGTH: u32 = 40;
+/// `struct unix_diag_req`
+fn unix_question(inode: u32) -> Vec<u8> {
     const ANY_COOKIE: u32 = u32::MAX;
-    /// `UDIAG_SHOW_ICONS` and, where nothing is known of the others, `UDIAG_SHOW_RQLEN`.
+    /// `UDIAG_SHOW_ICONS`
     const SHOW_CLIENTS: u32 = 0x08;
-    const SHOW_LENGTH: u32 = 0x10;
     /// `TCP_LISTEN`, which unix sockets have as well.
     const LISTENING: u32 = 1 << 10;
-    let mut text = header(LENGTH, kind);
-    text.extend([u8::try_from(AddressFamily::UNIX.as_raw()).unwrap_or(1), 0, 0, 0]);
-    let show = if kind == ALL { SHOW_CLIENTS } else { SHOW_LENGTH };
-    for word in [LISTENING, inode, show, ANY_COOKIE, ANY_COOKIE] {
+    let mut text = vec![u8::try_from(AddressFamily::UNIX.as_raw()).unwrap_or(1), 0, 0, 0];
+    for word in [LISTENING, inode, SHOW_CLIENTS, ANY_COOKIE, ANY_COOKIE] {
         text.extend(word.to_ne_bytes());
     }
     text
-}
-
-fn header(length: u32, kind: u16) -> Vec<u8> {
-    let mut text = length.to_ne_bytes().to_vec();
-    text.extend([BY_FAMILY.to_ne_bytes(), kind.to_ne_bytes()].concat());
-    text.extend([0; 8]);
-    text
-}
-
-/// Reads all pieces of an answer and hands on the body of each message.
-fn read_answer(kernel: &OwnedFd, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let strange = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about sockets is strange");
-    let mut space = vec![0; PIECE];
-    loop {
-        let (length, _) = recv(kernel, &mut space[..], RecvFlags::empty())?;
-        let mut text = space.get(..length).unwrap_or_default();
-        while let (Some(length), Some(kind)) = (word(text, 0), half(text, 4)) {
-            let length = length as usize;
-            match kind {
-                DONE => return Ok(()),
-                REFUSAL => {
-                    let negative = word(text, HEADER).ok_or_else(strange)?.cast_signed();
-                    return Err(io::Error::from_raw_os_error(negative.saturating_neg()));
-                }
-                BY_FAMILY => each(text.get(HEADER..length).ok_or_else(strange)?),
-                _ => return Err(strange()),
-            }
-            text = text.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
-}
-
-fn half(text: &[u8], at: usize) -> Option<u16> {
-    text.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
-}
-
-fn word(text: &[u8], at: usize) -> Option<u32> {
-    text.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
 fn double(text: &[u8], at: usize) -> Option<u64> {
@@ -197,6 +139,8 @@ mod tests {
             let after = of_tcp(&listener).unwrap();
             assert_eq!(after.len(), 3, "{at}");
             assert_eq!(before.iter().filter(|client| after.contains(client)).count(), 2, "{at}");
+            let inode = rustix::fs::fstat(&accepted.0).unwrap().st_ino;
+            assert_eq!(accepted_on_tcp(&listener).unwrap(), [inode], "{at}");
             drop((clients, accepted));
         }
     }

@@ -11,7 +11,9 @@ use supervisor::{Event, GenerationNumber, GenerationState, Instant, Pid, Role};
 use super::{EventLoop, now};
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
-use crate::listener_guard::{AcceptWatch, FileState, KeptName, ListenerWatch, SharedSocket, Sight, Verdict};
+use crate::listener_guard::{
+    AcceptWatch, FileState, KeptName, ListenerWatch, SharedSocket, Sight, Verdict, hold_accepted,
+};
 use crate::listeners::{BoundAddress, Kind, Listener, Listeners};
 use crate::messages::{plural, span};
 
@@ -433,6 +435,10 @@ impl EventLoop {
         let states = self.supervisor.generations();
         // When there is none, everybody knows why nobody accepts.
         let Some(current) = states.iter().find(|state| state.role == Role::Current) else { return };
+        // It does accept, only nobody saw it; now all of its workers are busy.
+        if hold_accepted(&current.workers, listener) {
+            return;
+        }
         guarded.accused = Some(current.number);
         let title = title(listener);
         let line = format!(

@@ -82,3 +82,22 @@ fn clients_do_not_wake_the_superdaemon() {
     assert_eq!(count(&daemon, "nobody accepts on"), 0);
     stop(daemon);
 }
+
+/// Its only worker is busy with one client for long, and nobody saw that it had accepted that one.
+#[test]
+fn a_server_that_is_busy_with_one_client_is_not_accused() {
+    let port = Port::new();
+    let daemon = serving([&*format!("--port=127.0.0.1:{port}")], []);
+    daemon.signal("STOP");
+    daemon.wait_state('T');
+    // The server waits for its request.
+    let busy = TcpStream::connect(("127.0.0.1", port.number())).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let waiting = TcpStream::connect(("127.0.0.1", port.number())).unwrap();
+    daemon.signal("CONT");
+    // Twice as long as it takes to accuse one.
+    thread::sleep(Duration::from_secs(10));
+    assert_eq!(count(&daemon, "nobody accepts on"), 0, "{:?}", daemon.lines());
+    drop((busy, waiting));
+    stop(daemon);
+}

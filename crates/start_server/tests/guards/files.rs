@@ -23,9 +23,9 @@ fn a_path_that_a_server_removes_when_it_stops_is_put_back() {
         client.wait_answers(20);
     }
     let tally = client.stop();
-    // Between the removal and the putting back there is no such file; who has found it has lost nothing after that.
+    // Between the removal and the putting back there is no such file, for as long as the machine lets the superdaemon wait;
+    // who has found it has lost nothing after that.
     assert_eq!(tally.lost(), tally.refused, "{tally:?}");
-    assert!(tally.refused <= 30, "{tally:?}");
     assert_eq!(count(&daemon, "has removed"), 3);
     wait_idle(&daemon, 1);
     stop(daemon);
@@ -108,7 +108,7 @@ fn what_a_killed_superdaemon_has_left_is_cleaned_up_by_the_next() {
     let start = || {
         let program = ["perl", super::SERVER];
         let option = format!("--path={}", path.display());
-        let daemon = Daemon::new(OURS).with_files().option(option).option("--interval=0.5").program(program).start();
+        let daemon = Daemon::new(OURS).with_files().option(option).options(super::WHEN_UP).program(program).start();
         wait_alone(&daemon, 1);
         daemon
     };

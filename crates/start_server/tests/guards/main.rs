@@ -22,6 +22,9 @@ use testkit::{Address, Builder, Daemon, get, wait_for};
 const OURS: &str = env!("CARGO_BIN_EXE_start_server");
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guards/server.pl");
 
+/// A generation is ready when it has done at its start what it was to do.
+const WHEN_UP: [&str; 2] = ["--interval=0", "--ready=exec:test -e up.$SERVER_STARTER_GENERATION"];
+
 /// A superdaemon with a server that behaves as these words say.
 fn serving<'a>(options: impl IntoIterator<Item = &'a str>, words: impl IntoIterator<Item = &'a str>) -> Daemon {
     let daemon = prepared(words).options(options).start();
@@ -31,9 +34,7 @@ fn serving<'a>(options: impl IntoIterator<Item = &'a str>, words: impl IntoItera
 }
 
 fn prepared<'a>(words: impl IntoIterator<Item = &'a str>) -> Builder {
-    let program = ["perl", SERVER].into_iter().chain(words);
-    // Long enough for perl to be up when a generation becomes current.
-    Daemon::new(OURS).with_files().option("--interval=0.5").program(program)
+    Daemon::new(OURS).with_files().options(WHEN_UP).program(["perl", SERVER].into_iter().chain(words))
 }
 
 fn wait_alone(daemon: &Daemon, generation: u32) {
@@ -66,7 +67,8 @@ fn stop(mut daemon: Daemon) {
     assert_eq!(daemon.stop().code(), Some(0));
     daemon.wait_gone();
     let names: Vec<_> = fs::read_dir(daemon.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(names.iter().all(|name| ["stdout", "stderr"].iter().any(|known| name == known)), "{names:?}");
+    let is_known = |name: &str| ["stdout", "stderr"].contains(&name) || name.starts_with("up.");
+    assert!(names.iter().all(|name| is_known(&name.to_string_lossy())), "{names:?}");
 }
 
 /// How often the superdaemon has gone to sleep.

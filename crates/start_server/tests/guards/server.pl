@@ -48,6 +48,8 @@ sub answer {
 }
 
 misuse('start');
+# A file up.GENERATION says so as well.
+open my $up, '>', "up.$ENV{SERVER_STARTER_GENERATION}" or die;
 print STDERR "server $ENV{SERVER_STARTER_GENERATION} is up\n";
 until ($stop) {
     if ($word{ignore}) {

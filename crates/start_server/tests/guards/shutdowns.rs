@@ -152,11 +152,11 @@ fn what_was_done_to_a_udp_listener_is_said_or_undone() {
     let port = Port::new();
     let mad = "use Socket; open my $s, '+<&=3'; if ($ENV{SERVER_STARTER_GENERATION} == 1) \
                { connect $s, pack_sockaddr_in(9, inet_aton '127.0.0.1') or die } else { shutdown $s, 0 } \
-               print STDERR \"done\\n\"; $SIG{TERM} = sub { exit }; sleep 1 while 1";
+               open my $up, '>', \"up.$ENV{SERVER_STARTER_GENERATION}\"; $SIG{TERM} = sub { exit }; sleep 1 while 1";
     let daemon = Daemon::new(super::OURS)
         .with_files()
         .option(format!("--port=127.0.0.1:u{port}"))
-        .option("--interval=0.5")
+        .options(super::WHEN_UP)
         .program(["perl", "-e", mad])
         .start();
     daemon.wait_line(&format!("has connected the UDP listener 127.0.0.1:{port} (descriptor 3) to one peer"));
