@@ -95,7 +95,7 @@ fn replaced_under_load(name: &str) {
         eprintln!("{name} is not installed: not tested");
         return;
     };
-    let restarts = std::env::var("SERVERS_RESTARTS").map_or(5, |number| number.parse::<u32>().unwrap());
+    let restarts = std::env::var("SERVERS_RESTARTS").map_or(3, |number| number.parse::<u32>().unwrap());
     let stage = Stage::start(&recipe);
     let load = Load::on(&stage.place);
     let wait_answers = || {

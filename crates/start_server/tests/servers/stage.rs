@@ -1,10 +1,9 @@
 //! A superdaemon with a real server, started by the command of its recipe in a copy of its folder. Nothing of it is
 //! left after the test, however the test ends.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -78,25 +77,21 @@ impl Stage {
     /// Restarts it, and waits until nothing but the new generation is left.
     pub fn restart(&self) -> Duration {
         let begun = Instant::now();
-        let output = self.verb(&["--restart"]);
+        let verb = ["--restart", "--pid-file=pid", "--timeout=60"];
+        let output = self.daemon.verb_of(Path::new(env!("CARGO_BIN_EXE_start_server")), verb);
         assert!(output.status.success(), "a restart failed: {output:?}\n{:#?}", self.daemon.lines());
         begun.elapsed()
     }
 
     /// Stops it while it is answering a request, and looks for anything that it left behind.
     pub fn stop(mut self) {
-        let groups = self.groups();
+        let groups = self.daemon.groups();
         let in_flight = self.ask_slowly();
         assert_eq!(self.daemon.stop().code(), Some(0), "{:#?}", self.daemon.lines());
         if let Some(Err((loss, detail))) = in_flight.map(|request| request.join().unwrap()) {
             panic!("the stop cost a request that was in flight: {loss}, {detail}\n{:#?}", self.daemon.lines());
         }
-        // A program may have overwritten the mark in its environment, but it is in one of the groups.
-        testkit::wait_for(
-            || format!("the end of all processes of the groups {groups:?}"),
-            || members(&groups).is_empty().then_some(()),
-        );
-        self.daemon.wait_gone();
+        self.daemon.wait_groups_gone(&groups);
         assert!(!self.daemon.path("pid").exists(), "the PID file is left behind");
     }
 
@@ -115,18 +110,6 @@ impl Stage {
         let _ = told.recv();
         self.daemon.wait_for("a request that is read", || (request.is_finished() || is_read(client)).then_some(()));
         Some(request)
-    }
-
-    fn verb(&self, words: &[&str]) -> Output {
-        let options = ["--pid-file=pid", "--timeout=60"];
-        self.daemon.verb_of(Path::new(env!("CARGO_BIN_EXE_start_server")), words.iter().chain(&options))
-    }
-
-    /// The process groups of all workers that there ever were.
-    fn groups(&self) -> BTreeSet<u32> {
-        let lines = self.daemon.lines();
-        let workers = lines.iter().filter_map(|line| line.strip_prefix("starting new worker ")?.parse().ok());
-        workers.collect()
     }
 }
 
@@ -207,18 +190,4 @@ fn is_read(client: u16) -> bool {
         remote.ends_with(&format!(":{client:04X}")) && queues.ends_with(":00000000") && *inode != "0"
     };
     connections.lines().any(|line| is_it(&line.split_whitespace().collect::<Vec<_>>()))
-}
-
-/// The processes of these groups, zombies not counted.
-fn members(groups: &BTreeSet<u32>) -> Vec<u32> {
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_member = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // proc_pid_stat(5), after the name in parentheses: state, parent, group.
-        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let is_zombie = matches!(fields.next(), Some("Z" | "X") | None);
-        let group = fields.nth(1).and_then(|group| group.parse().ok());
-        !is_zombie && group.is_some_and(|group: u32| groups.contains(&group))
-    };
-    pids.filter(is_member).collect()
 }
