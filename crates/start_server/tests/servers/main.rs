@@ -62,6 +62,7 @@ recipes! {
     node
     node_cluster
     php_fpm
+    php_fpm_unix
     puma
     puma_cluster
     starlet
