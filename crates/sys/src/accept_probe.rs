@@ -1,5 +1,6 @@
-//! Is some process of a tree waiting for connections on one of our listeners? The kernel tells, without any help of
-//! the server program. The event loop looks every few milliseconds while a generation starts under `--ready=accept`.
+//! Is some process of a tree waiting for connections on one of our listeners, or has it accepted one? The kernel
+//! tells, without any help of the server program. The event loop looks every few milliseconds while a generation
+//! starts under `--ready=accept`.
 //!
 //! A look reads, for a process and all its descendants, what proc(5) shows:
 //!
@@ -8,6 +9,10 @@
 //! - `/proc/PID/task/TID/syscall`: which system call each thread is blocked in. The descriptors that poll(2) and
 //!   select(2) wait for are fetched from the memory of the process.
 //!
+//! Of a process that is not seen waiting, a few sockets are fetched for a moment (pidfd_getfd(2)): if one of them is a
+//! connection that was accepted on a listener, that is proof as well. A server with more to do than it can do is never
+//! seen waiting.
+//!
 //! A [`Answer::Yes`] is not taken back by a later look: the caller stops looking. What it must know about the others:
 //!
 //! - **Early yes.** A runtime that registers a listener with its event loop when it creates it, as those of Go and
@@ -15,11 +20,10 @@
 //!   that makes its listener first and reads its data then is called ready too early. It should say itself when it is.
 //!   The same holds for an epoll set that nobody waits for, and for a process that accepts with io_uring from a
 //!   listener of its own while it holds one of ours: the kernel does not say from which listener.
-//! - **Late yes, or none.** An epoll set stays; everything else is a sample of what a thread does at the moment of the
-//!   look. A busy program of one thread that blocks in accept(2) may never be seen there. Not seen at all are a poll(2)
-//!   that was stopped and continued, until it returns; programs that wait with aio(7), with a signal, with an io_uring
-//!   poll request or an io_uring without a descriptor; programs whose first thread has ended; calls of programs for
-//!   another architecture than ours.
+//! - **Late yes, or none.** An epoll set stays; everything else is a sample of what a thread does, or has open, at the
+//!   moment of the look. Not seen waiting are a poll(2) that was stopped and continued, until it returns; programs that
+//!   wait with aio(7), with a signal, with an io_uring poll request or an io_uring without a descriptor; programs whose
+//!   first thread has ended; calls of programs for another architecture than ours.
 //! - **Unknown.** For the descriptors of a process the caller must be allowed to read them: to be root with
 //!   CAP_SYS_PTRACE, or to have the same user and capabilities as a process that has not changed its user since its
 //!   exec. A container's root without CAP_SYS_PTRACE cannot look into workers that dropped their privileges. A strict
@@ -31,6 +35,7 @@
 //! - The caller itself must not put its listeners into an epoll set: children would inherit that.
 
 mod calls;
+mod connections;
 mod descriptors;
 mod files;
 
@@ -41,6 +46,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::SocketType;
+
+use connections::Name;
 
 use crate::process_tree::{self, descendants, proc_is_ours};
 
@@ -58,12 +65,13 @@ pub struct Probe {
     kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Target {
     index: usize,
     inode: u64,
     /// As the kernel prints it, see [`descriptors`].
     device: u64,
+    name: Option<Name>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +120,8 @@ pub enum How {
     IoUring,
     /// A thread is blocked in recv(2), recvfrom(2), recvmsg(2), recvmmsg(2) or read(2) on a datagram socket.
     BlockedReceive,
+    /// It waits for none at the moment, because it has one: a connection that it has accepted.
+    Accepted,
 }
 
 /// How far from waiting the processes are.
@@ -184,11 +194,12 @@ impl Probe {
             let stat = rustix::fs::fstat(listener)?;
             let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
             let device = u64::from(major) << 20 | u64::from(minor);
-            sockets.push((kind, Target { index, inode: stat.st_ino, device }));
+            let name = Name::of(listener);
+            sockets.push((kind, Target { index, inode: stat.st_ino, device, name }));
         }
-        let has_streams = sockets.iter().any(|&(kind, _)| kind == Kind::Stream);
+        let has_streams = sockets.iter().any(|(kind, _)| *kind == Kind::Stream);
         let kind = if has_streams { Kind::Stream } else { Kind::Datagram };
-        let deciding = sockets.into_iter().filter(|&(its_kind, _)| its_kind == kind);
+        let deciding = sockets.into_iter().filter(|(its_kind, _)| *its_kind == kind);
         Ok(Probe { targets: deciding.map(|(_, target)| target).collect(), kind })
     }
 
@@ -233,10 +244,21 @@ impl Probe {
         if !open.holds_target() {
             return if open.is_complete { Ok(Finding::Not(Absence::NotHeld)) } else { Err(Reason::TooMuch { pid }) };
         }
-        match calls::waiting(pid, self.kind, &open, budget)? {
-            Some((listener, how)) => Ok(Finding::Waits(Evidence { pid, listener, how })),
+        if let Some((listener, how)) = calls::waiting(pid, self.kind, &open, budget)? {
+            return Ok(Finding::Waits(Evidence { pid, listener, how }));
+        }
+        match self.accepted(pid, &open) {
+            Some(listener) => Ok(Finding::Waits(Evidence { pid, listener: Some(listener), how: How::Accepted })),
             None if !open.is_complete => Err(Reason::TooMuch { pid }),
             None => Ok(Finding::Not(Absence::Held)),
+        }
+    }
+
+    /// The listener on which this process has accepted a connection.
+    fn accepted(&self, pid: i32, open: &descriptors::Open) -> Option<usize> {
+        match self.kind {
+            Kind::Stream => connections::accepted(pid, self, &open.other_sockets),
+            Kind::Datagram => None,
         }
     }
 
@@ -297,6 +319,7 @@ impl fmt::Display for Evidence {
             How::Select => write!(out, "pid {pid} is blocked in select on it"),
             How::IoUring => write!(out, "pid {pid} waits on it with io_uring"),
             How::BlockedReceive => write!(out, "pid {pid} is blocked in a receive on it"),
+            How::Accepted => write!(out, "pid {pid} has accepted one"),
         }
     }
 }

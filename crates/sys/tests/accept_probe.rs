@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -261,6 +261,42 @@ fn datagram_sockets_decide_only_where_there_are_no_others() {
     send(program.pid(), Signal::USR1).unwrap();
     let expected = Evidence { pid: program.pid(), listener: Some(1), how: How::BlockedAccept };
     assert_eq!(until_yes(&both, &program), expected);
+}
+
+/// A server of one thread that has so much to do that it is never seen waiting.
+#[test]
+fn a_connection_that_was_accepted_is_seen() {
+    let listener = tcp();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let program = Program::python(&[&listener], "c, a = s.accept(); say('up'); time.sleep(600)");
+    program.wait_for("up");
+    let evidence = until_yes(&probe(&listener), &program);
+    assert_eq!(evidence, Evidence { pid: program.pid(), listener: Some(0), how: How::Accepted });
+
+    let directory = Directory::new("accepted");
+    let listener = UnixListener::bind(directory.file("socket")).unwrap();
+    let _client = UnixStream::connect(directory.file("socket")).unwrap();
+    let program = Program::python(&[&listener], "c, a = s.accept(); say('up'); time.sleep(600)");
+    program.wait_for("up");
+    assert_eq!(until_yes(&probe(&listener), &program).how, How::Accepted);
+}
+
+#[test]
+fn a_connection_to_the_listener_is_none_that_was_accepted() {
+    let listener = tcp();
+    let script = "c = socket.create_connection(s.getsockname()); d = socket.socket(); d.bind(('127.0.0.1', 0)); \
+                  say('up'); time.sleep(600)";
+    let program = Program::python(&[&listener], script);
+    program.wait_for("up");
+    always(&probe(&listener), &program, Absence::Held);
+
+    let directory = Directory::new("connected");
+    let listener = UnixListener::bind(directory.file("socket")).unwrap();
+    let script = "c = socket.socket(socket.AF_UNIX); c.connect(s.getsockname()); p, q = socket.socketpair(); \
+                  say('up'); time.sleep(600)";
+    let program = Program::python(&[&listener], script);
+    program.wait_for("up");
+    always(&probe(&listener), &program, Absence::Held);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A superdaemon under test: started in a directory of its own, watched through its log, its files and the records of
 //! its workers, and gone without a trace when the value is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -368,6 +368,24 @@ impl Daemon {
     /// Waits until none of its processes is left.
     pub fn wait_gone(&self) {
         self.wait_for("the end of all processes", || self.processes().is_empty().then_some(()));
+    }
+
+    /// The process groups of all workers that there ever were, as the log has them.
+    pub fn groups(&self) -> BTreeSet<u32> {
+        let lines = self.lines();
+        let workers = lines.iter().filter_map(|line| line.strip_prefix("starting new worker ")?.parse().ok());
+        workers.collect()
+    }
+
+    /// Waits until no process is left, nor any of these groups: a real server may have overwritten its environment, by
+    /// which the others know it.
+    pub fn wait_groups_gone(&self, groups: &BTreeSet<u32>) {
+        // Not by the daemon's own wait: with none of its processes left, that has nothing to wait for.
+        wait_for(
+            || format!("the end of all processes of the groups {groups:?}\n{}", self.picture()),
+            || processes::members(groups).is_empty().then_some(()),
+        );
+        self.wait_gone();
     }
 
     /// Waits until `look` finds something.

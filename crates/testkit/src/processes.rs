@@ -1,5 +1,6 @@
 //! Finding and ending the processes that a test started, and no others: they are known by a word in their environment.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -23,6 +24,20 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
         })
     };
     all().filter(is_child).collect()
+}
+
+/// The processes of these process groups, zombies not counted.
+pub(crate) fn members(groups: &BTreeSet<u32>) -> Vec<u32> {
+    // proc_pid_stat(5): the state, the parent, the group.
+    let is_member = |pid: &u32| {
+        stat(*pid).is_some_and(|fields| {
+            let mut fields = fields.split_whitespace();
+            let is_alive = !matches!(fields.next(), Some("Z" | "X"));
+            let group = fields.nth(1).and_then(|group| group.parse().ok());
+            is_alive && group.is_some_and(|group: u32| groups.contains(&group))
+        })
+    };
+    all().filter(is_member).collect()
 }
 
 /// Kills every process that carries the mark `id`, until none is left or a second round of patience is over.

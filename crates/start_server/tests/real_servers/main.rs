@@ -1,5 +1,6 @@
-//! Real servers, replaced again and again while clients keep asking: no request fails, no request waits, and nothing is
-//! left behind at the end. Each runs as its own documentation has it, on an inherited socket.
+//! Servers in Python and JavaScript that are slow to start and tell what they live through, replaced while clients keep
+//! asking: no request fails, no request waits, and nothing is left behind at the end. Well-known servers are tested in
+//! `servers`.
 //!
 //! A server that is not installed is not tested, and the test says so; under `CI=true` it fails.
 #![allow(
@@ -13,7 +14,6 @@ mod load;
 mod stage;
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use load::Load;
@@ -22,34 +22,9 @@ use stage::{Stage, fixture, needed, program, word};
 const RESTARTS: u32 = 3;
 
 #[test]
-fn nginx() {
-    let Some(_) = needed("nginx", program(&["nginx", "/usr/sbin/nginx"])) else { return };
-    let options = ["--signal-on-hup=QUIT", "--signal-on-term=QUIT", "--interval=0.5"];
-    replaced_under_load(Stage::start(&options, &[], |builder| {
-        vec![fixture("nginx.sh"), fixture("nginx.conf.in"), word(builder.dir())]
-    }));
-}
-
-#[test]
-fn starlet() {
-    let Some(plackup) = needed("Starlet", program(&["plackup"]).filter(|_| perl_knows("Starlet"))) else { return };
-    replaced_under_load(Stage::start(&["--interval=0.5"], &[], |_| {
-        let plackup = word(&plackup);
-        let words = [&plackup, "-E", "production", "-s", "Starlet", "--max-workers=2", &fixture("app.psgi")];
-        words.map(str::to_owned).into()
-    }));
-}
-
-#[test]
 fn python() {
     let Some(python) = python3() else { return };
     replaced_under_load(Stage::start(&["--interval=0.5"], &[], |_| vec![word(&python), fixture("server.py")]));
-}
-
-#[test]
-fn node() {
-    let Some(node) = needed("node", program(&["node"])) else { return };
-    replaced_under_load(Stage::start(&["--interval=0.5"], &[], |_| vec![word(&node), fixture("server.js")]));
 }
 
 /// A server that needs three seconds to start, and says when it is ready.
@@ -69,10 +44,6 @@ fn node_that_is_slow_to_start_and_is_watched() {
 /// That of a version manager may come first in the search path, and is slow.
 fn python3() -> Option<PathBuf> {
     needed("python3", program(&["/usr/bin/python3", "python3"]))
-}
-
-fn perl_knows(module: &str) -> bool {
-    Command::new("perl").args([&format!("-M{module}"), "-e1"]).output().is_ok_and(|output| output.status.success())
 }
 
 fn replaced_under_load(stage: Stage) {

@@ -1,10 +1,9 @@
 //! A superdaemon with a real server, of which nothing is left after the test, however the test ends.
 
-use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use testkit::{Address, Builder, Daemon, Port, get};
 
@@ -48,25 +47,8 @@ impl Stage {
         self.wait_for("a last answer", || get(&self.address, "/").ok());
         let groups = self.groups();
         assert_eq!(self.daemon.stop().code(), Some(0), "{:?}", self.lines());
-        self.wait_gone();
-        // A program may have overwritten the mark in its environment, but it is in one of the groups.
-        self.wait_for_groups(&groups);
+        self.wait_groups_gone(&groups);
         assert!(!self.path("pid").exists() && !self.path("status").exists(), "files are left behind");
-    }
-
-    /// The process groups of all workers that there ever were.
-    fn groups(&self) -> BTreeSet<u32> {
-        let lines = self.lines();
-        let workers = lines.iter().filter_map(|line| line.strip_prefix("starting new worker ")?.parse().ok());
-        workers.collect()
-    }
-
-    fn wait_for_groups(&self, groups: &BTreeSet<u32>) {
-        // Not by the daemon's own wait: with none of its processes left, that has nothing to wait for.
-        testkit::wait_for(
-            || format!("the end of all processes of the groups {groups:?}"),
-            || members(groups).is_empty().then_some(()),
-        );
     }
 }
 
@@ -89,20 +71,6 @@ impl Drop for Stage {
             }
         }
     }
-}
-
-/// The processes of these groups, zombies not counted.
-fn members(groups: &BTreeSet<u32>) -> Vec<u32> {
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_member = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // proc_pid_stat(5), after the name in parentheses: state, parent, group.
-        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let is_zombie = matches!(fields.next(), Some("Z" | "X") | None);
-        let group = fields.nth(1).and_then(|group| group.parse().ok());
-        !is_zombie && group.is_some_and(|group: u32| groups.contains(&group))
-    };
-    pids.filter(is_member).collect()
 }
 
 /// A file that belongs to these tests.

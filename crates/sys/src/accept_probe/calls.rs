@@ -34,7 +34,7 @@ pub(super) fn waiting(
             },
             Err(denied @ Reason::Denied { .. }) => {
                 match files::read_short(pid, &format!("task/{thread}/wchan"))?.as_deref() {
-                    Some(place) if is_place_of_waiting(place) && !open.has_other_sockets => {
+                    Some(place) if is_place_of_waiting(place) && open.other_sockets.is_empty() => {
                         Ok(Some((open.only_target(), how_in_general(kind))))
                     }
                     _ => Err(denied),

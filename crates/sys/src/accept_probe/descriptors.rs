@@ -19,8 +19,8 @@ const IORING_OP_ACCEPT: u32 = 13;
 pub(super) struct Open {
     /// Those of a listener, each with the position of the listener.
     pub(super) targets: Vec<(RawFd, usize)>,
-    /// Whether there are other sockets.
-    pub(super) has_other_sockets: bool,
+    /// Other sockets.
+    pub(super) other_sockets: Vec<RawFd>,
     /// Whether there are no descriptors at all, as in a zombie.
     pub(super) is_empty: bool,
     /// Whether all descriptors were looked at.
@@ -55,7 +55,7 @@ pub(super) fn open_in(pid: i32, probe: &Probe, budget: &mut Budget) -> Result<Op
 
     let mut open = Open {
         targets: vec![],
-        has_other_sockets: false,
+        other_sockets: vec![],
         is_empty: true,
         is_complete: true,
         epoll_sets: vec![],
@@ -96,7 +96,7 @@ impl Open {
         match Target::parse(target) {
             Some(Target::Socket(inode)) => match probe.index_of(inode) {
                 Some(listener) => self.targets.push((descriptor, listener)),
-                None => self.has_other_sockets = true,
+                None => self.other_sockets.push(descriptor),
             },
             Some(Target::EpollSet) => self.epoll_sets.push(descriptor),
             Some(Target::Ring) => self.rings.push(descriptor),
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn probe(kind: Kind) -> Probe {
-        Probe { targets: vec![super::super::Target { index: 4, inode: 99, device: 9 }], kind }
+        Probe { targets: vec![super::super::Target { index: 4, inode: 99, device: 9, name: None }], kind }
     }
 
     #[test]
