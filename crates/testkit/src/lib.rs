@@ -15,9 +15,12 @@ pub mod signals;
 
 mod client;
 mod daemon;
+mod deployment;
 mod descriptors;
 mod dump;
 mod event;
+mod http_load;
+mod load;
 mod ports;
 mod processes;
 mod program;
@@ -26,9 +29,12 @@ mod wait;
 
 pub use client::{Address, Client, Failure, Reply, Tally, get};
 pub use daemon::{Builder, Daemon};
+pub use deployment::{Deployment, exit_of};
 pub use dump::Dump;
 pub use event::Event;
+pub use http_load::{get_text, http_load, idle_client};
+pub use load::{Load, Outcome};
 pub use ports::Port;
-pub use program::testserver;
+pub use program::{start_server, testserver};
 pub use temp_dir::TempDir;
 pub use wait::{patience, wait_for};

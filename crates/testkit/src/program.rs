@@ -1,4 +1,5 @@
-//! Where the server program `testserver` is, built and fresh. Asked by [`Builder`](crate::Builder).
+//! Where programs of this workspace are, built and fresh: the server program `testserver`, asked for by
+//! [`Builder`](crate::Builder), and the superdaemon, for the tests of other packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,10 +15,22 @@ use std::sync::OnceLock;
 /// When it does not build.
 pub fn testserver() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| std::env::var_os("TESTSERVER").map_or_else(build, PathBuf::from))
+    BUILT.get_or_init(|| std::env::var_os("TESTSERVER").map_or_else(|| build("testkit", "testserver"), PathBuf::from))
 }
 
-fn build() -> PathBuf {
+/// The path of the superdaemon, built as [`testserver`] is. `START_SERVER` in the environment names a program to use
+/// instead.
+///
+/// # Panics
+/// When it does not build.
+pub fn start_server() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        std::env::var_os("START_SERVER").map_or_else(|| build("start_server", "start_server"), PathBuf::from)
+    })
+}
+
+fn build(package: &str, program: &str) -> PathBuf {
     // A test runs as TARGET/PROFILE/deps/NAME-HASH.
     let test = std::env::current_exe().unwrap();
     let profile_directory = test.parent().and_then(Path::parent).expect("a test runs from TARGET/PROFILE/deps");
@@ -28,13 +41,13 @@ fn build() -> PathBuf {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "testkit", "--bin", "testserver", "--profile", profile])
+        .args(["build", "--quiet", "--package", package, "--bin", program, "--profile", profile])
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .arg("--target-dir")
         .arg(target_directory)
         .output()
-        .expect("cannot run cargo to build the program testserver");
-    assert!(output.status.success(), "testserver does not build:\n{}", String::from_utf8_lossy(&output.stderr));
-    profile_directory.join("testserver")
+        .unwrap_or_else(|error| panic!("cannot run cargo to build the program {program}: {error}"));
+    assert!(output.status.success(), "{program} does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    profile_directory.join(program)
 }
