@@ -30,10 +30,10 @@ fn main() -> Result<()> {
     )?;
     let pid_file = env::temp_dir().join(format!("start_server-demo-{}.pid", std::process::id()));
 
-    println!("$ start_server --port=127.0.0.1:0 --pid-file={} -- hello", pid_file.display());
+    println!("$ start_server --port=127.0.0.1:0 --pid-file={} -- example-threads", pid_file.display());
     let mut superdaemon = Command::new(&start_server)
         .args(["--port=127.0.0.1:0", &format!("--pid-file={}", pid_file.display()), "--"])
-        .arg(examples.join("hello"))
+        .arg(examples.join("../example-threads"))
         .spawn()?;
     let outcome = play(&start_server, &pid_file, &superdaemon);
     kill_process(pid_of(&superdaemon)?, Signal::TERM)?;
@@ -85,7 +85,7 @@ fn play(start_server: &Path, pid_file: &Path, superdaemon: &Child) -> Result<(BT
 fn request(address: &str) -> Result<String> {
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;
-    connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     let body = answer.split("\r\n\r\n").nth(1).ok_or("no answer")?;
