@@ -65,6 +65,7 @@ recipes! {
     php_fpm_unix
     puma
     puma_cluster
+    rust_axum
     starlet
     starman
     twiggy
