@@ -32,7 +32,8 @@
 //! - **Cost.** On a slow virtual machine 30 µs for a small server, 2 to 9 µs for each further descriptor, 7 µs for each
 //!   further thread (`what_a_look_costs` in the tests prints it). At most [`MOST_DESCRIPTORS`] of a process and
 //!   [`MOST_STEPS`] in all are looked at; if nobody was seen waiting by then, the answer is unknown.
-//! - The caller itself must not put its listeners into an epoll set: children would inherit that.
+//! - A child that has not executed its program yet has the caller's descriptors, and with them any epoll set in which
+//!   the caller watches its listeners. It must not be looked at before it has.
 
 mod calls;
 mod connections;
