@@ -9,6 +9,7 @@ pub mod children;
 pub mod credentials;
 pub mod inet_sockets;
 pub mod listen_queue;
+pub mod passed_descriptors;
 pub mod process_tree;
 pub mod signal;
 mod socket_diag;
