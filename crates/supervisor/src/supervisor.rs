@@ -37,6 +37,11 @@ impl Supervisor {
         Self { policy, settings, last: GenerationNumber(0), phase: Phase::Fresh { adopted: Vec::new() } }
     }
 
+    /// Takes note that these numbers are taken, by attempts that nothing else is known of.
+    pub fn skip_numbers(&mut self, up_to: GenerationNumber) {
+        self.last = self.last.max(up_to);
+    }
+
     /// Takes note of an event and says what is to be done about it, in order.
     ///
     /// `now` must not be earlier than in the call before.

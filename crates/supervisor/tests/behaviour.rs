@@ -1155,6 +1155,16 @@ mod orphans {
     }
 
     #[test]
+    fn numbers_that_are_known_to_be_taken_are_skipped() {
+        let mut scene = with_orphan(alive(), plain());
+        scene.supervisor.skip_numbers(GenerationNumber(9));
+        scene.supervisor.skip_numbers(GenerationNumber(3));
+        scene.happens(Event::Start);
+        scene.passes(1.0);
+        scene.expect(&["0.0: spawn 10", "1.0: status [7 10], retire 7"]);
+    }
+
+    #[test]
     fn orphans_serve_on_while_the_first_generation_fails() {
         let mut scene = with_orphan(alive(), plain());
         scene.happens(Event::Start);
