@@ -27,8 +27,18 @@ const KILL_OLD_DELAY: &str = "KILL_OLD_DELAY";
 pub const PORT: &str = "SERVER_STARTER_PORT";
 const GENERATION: &str = "SERVER_STARTER_GENERATION";
 
-/// What systemd told the superdaemon, and nobody else, about descriptors and sockets: sd_listen_fds(3), sd_notify(3).
-const NOT_FOR_WORKERS: [&str; 5] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET"];
+/// What systemd told the superdaemon, and nobody else, about descriptors, sockets and the watchdog: sd_listen_fds(3),
+/// sd_notify(3), sd_watchdog_enabled(3).
+const NOT_FOR_WORKERS: [&str; 8] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "FDSTORE",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
 
 /// The seconds between automatic restarts, unless set otherwise.
 const DEFAULT_AUTO_RESTART_INTERVAL: &str = "360";

@@ -42,6 +42,7 @@ use crate::pid_file::PidFile;
 use crate::proving::{Looking, Proving};
 use crate::readiness::check::Check;
 use crate::readiness::notify::{Message, NotifySocket};
+use crate::service_manager::ServiceManager;
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
 use guards::Guards;
@@ -60,6 +61,7 @@ pub struct Parts {
     pub pid_file: Option<PidFile>,
     pub status_file: Option<StatusFile>,
     pub control: Option<ControlSocket>,
+    pub service_manager: ServiceManager,
 }
 
 /// The superdaemon while it runs.
@@ -130,6 +132,7 @@ struct Tally {
 enum Source {
     Signals,
     Log,
+    ServiceManager,
     Envdir,
     Newborn,
     Orphan(i32),
@@ -144,7 +147,8 @@ impl EventLoop {
         let orphans = with_drainers(parts.listeners.take_orphans(), &mut parts);
         let (settings, warnings) = parts.environment.settings();
         warnings.iter().for_each(|warning| parts.log.line(warning));
-        let supervisor = Supervisor::new(policy(&parts.config), settings.clone());
+        let mut supervisor = Supervisor::new(policy(&parts.config), settings.clone());
+        supervisor.skip_numbers(GenerationNumber(parts.service_manager.last_generation()));
         let words = Words {
             program: parts.config.program.name.to_string_lossy().into_owned(),
             dir: parts.config.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
@@ -236,6 +240,9 @@ impl EventLoop {
         if ready.contains(&Source::Log) {
             self.parts.log.flush();
         }
+        if ready.contains(&Source::ServiceManager) {
+            self.parts.service_manager.flush();
+        }
         self.meet_deadlines();
     }
 
@@ -250,6 +257,7 @@ impl EventLoop {
             Some((Source::Notify(*generation), notes.notify.as_ref()?.as_fd(), PollFlags::IN))
         }));
         descriptors.extend(parts.log.pending().map(|fd| (Source::Log, fd, PollFlags::OUT)));
+        descriptors.extend(parts.service_manager.pending().map(|fd| (Source::ServiceManager, fd, PollFlags::OUT)));
         let envdir = self.envdir_watch.as_ref().and_then(EnvdirWatch::as_fd);
         descriptors.extend(envdir.map(|fd| (Source::Envdir, fd, PollFlags::IN)));
         descriptors.extend(self.watched_listeners().map(|fd| (Source::Listeners, fd, PollFlags::IN)));
@@ -276,6 +284,7 @@ impl EventLoop {
             self.next_look_at_clients(),
             self.parts.log_command.as_ref().and_then(LogCommand::restart_due),
             self.parts.control.as_ref().and_then(ControlSocket::next_deadline),
+            self.parts.service_manager.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -292,6 +301,10 @@ impl EventLoop {
         }
         self.end_strays(now);
         self.look_at_clients(now);
+        self.parts.service_manager.pat_watchdog(now);
+        if let Some(complaint) = self.parts.service_manager.complaint() {
+            self.parts.log.line(&complaint);
+        }
         let step = self.proving.step(now);
         if let Some(line) = step.line {
             self.tell(&line);
@@ -441,7 +454,12 @@ impl EventLoop {
         for message in notify.read(worker) {
             match message {
                 Message::Ready => self.proofs.push(Event::Ready { generation, by: ReadyBy::Notify }),
-                Message::Extend(by) => self.feed(Event::ExtendReadiness { generation, by }),
+                Message::Extend(by) => {
+                    if self.supervisor.awaiting_proof().is_some_and(|worker| worker.generation == generation) {
+                        self.parts.service_manager.attempt_takes(by);
+                    }
+                    self.feed(Event::ExtendReadiness { generation, by });
+                }
                 Message::Status(text) => self.note(generation, text),
                 Message::Stopping => self.note(generation, "it is stopping".to_owned()),
                 Message::Errno(errno) => {

@@ -181,11 +181,11 @@ fn name(listener: &Listener) -> String {
 mod tests {
     use super::*;
     use crate::listen_spec::{parse_listener, parse_ports};
-    use crate::listeners::Listeners;
+    use crate::listeners::{Listeners, PassedSockets};
 
     fn listeners(values: &[&str], first: RawFd) -> Listeners {
         let specs: Vec<_> = values.iter().map(|value| parse_listener(OsStr::new(value)).unwrap()).collect();
-        Listeners::open(&specs, first, &mut |_| {}).unwrap()
+        Listeners::open(&specs, PassedSockets::default(), first, &mut |_| {}).unwrap()
     }
 
     fn exported(text: &str, listeners: &Listeners) -> Result<Vec<String>, String> {
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn only_what_tells_of_other_descriptors_is_stale() {
         let specs = parse_ports(OsStr::new("127.0.0.1:0,127.0.0.1:0")).unwrap();
-        let listeners = Listeners::open(&specs, 3, &mut |_| {}).unwrap();
+        let listeners = Listeners::open(&specs, PassedSockets::default(), 3, &mut |_| {}).unwrap();
         let is_stale = |name: &str, value: &str| {
             let environment = [(OsStr::new(name), OsStr::new(value))];
             !stale(environment.into_iter(), listeners.all()).is_empty()

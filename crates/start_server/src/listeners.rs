@@ -3,6 +3,7 @@
 
 mod bound_address;
 mod internet;
+mod passed;
 mod socket_options;
 mod unix;
 
@@ -21,10 +22,12 @@ use rustix::net::SocketType;
 use rustix::process::{Resource, getrlimit};
 
 pub use self::bound_address::BoundAddress;
+use self::passed::Claims;
+pub use self::passed::PassedSockets;
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
 use crate::listen_spec::{Host, ListenAddress, ListenSpec};
-use crate::orphans::Orphan;
+use crate::orphans::{self, Orphan};
 use crate::port_holders::Protocol;
 
 /// All listeners, in the order of their specifications. Dropping them closes the sockets and removes the socket files.
@@ -33,6 +36,8 @@ pub struct Listeners {
     all: Vec<Listener>,
     /// Workers of a superdaemon that was killed, from whom listeners were taken.
     orphans: Vec<Orphan>,
+    /// The names of sockets that the service manager has kept and that nobody asks for any more.
+    released: Vec<String>,
 }
 
 /// One listener.
@@ -45,6 +50,8 @@ pub struct Listener {
     /// The descriptor that workers find it at.
     number: RawFd,
     file: Option<SocketFile>,
+    /// Whether the service manager has it anyway.
+    is_managers: bool,
 }
 
 /// The kinds of sockets that can be listened on.
@@ -169,6 +176,16 @@ impl Listener {
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(|file| file.path.as_path())
     }
+
+    /// Whether the service manager has made it, and keeps it.
+    pub fn is_managers(&self) -> bool {
+        self.is_managers
+    }
+
+    /// What the service manager is to call it, if it is to keep it.
+    pub fn stored_name(&self) -> String {
+        passed::stored_name(self.kind(), &self.spec.spelling)
+    }
 }
 
 impl AsFd for Listener {
@@ -196,20 +213,31 @@ impl fmt::Display for Kind {
 }
 
 impl Listeners {
-    /// Binds and listens. Workers find the listeners from descriptor `first` on; `report` gets lines to log.
+    /// Binds and listens, where no socket was passed. Workers find the listeners from descriptor `first` on; `report`
+    /// gets lines to log.
     ///
     /// # Errors
     /// The first listener that cannot be had. Socket files made until then are removed again.
-    pub fn open(specs: &[ListenSpec], first: RawFd, report: &mut dyn FnMut(String)) -> Result<Self, ListenError> {
-        let numbers = numbers(specs, first)?;
-        let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new() };
-        for (spec, number) in specs.iter().zip(numbers) {
+    pub fn open(
+        specs: &[ListenSpec],
+        passed: PassedSockets,
+        first: RawFd,
+        report: &mut dyn FnMut(String),
+    ) -> Result<Self, ListenError> {
+        let Claims { listeners: claims, released } = passed.claim(specs);
+        let numbers = numbers(claims.iter().map(|(spec, _)| spec.descriptor), first)?;
+        let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new(), released };
+        let mut taken = Vec::new();
+        for ((spec, passed), number) in claims.into_iter().zip(numbers) {
             let options = &spec.options;
-            let bound = match &spec.address {
-                ListenAddress::Tcp(at) => internet::open(&spec.spelling, at, Protocol::Tcp, options)?,
-                ListenAddress::Udp(at) => internet::open(&spec.spelling, at, Protocol::Udp, options)?,
-                ListenAddress::Unix(at) => unix::open(at, SocketType::STREAM, options, report)?,
-                ListenAddress::UnixDatagram(at) => unix::open(at, SocketType::DGRAM, options, report)?,
+            let is_managers = passed.as_ref().is_some_and(|passed| !passed.is_stored());
+            let is_passed = passed.is_some();
+            let bound = match (passed, &spec.address) {
+                (Some(passed), _) => passed.adopt(&spec, report)?,
+                (None, ListenAddress::Tcp(at)) => internet::open(&spec.spelling, at, Protocol::Tcp, options)?,
+                (None, ListenAddress::Udp(at)) => internet::open(&spec.spelling, at, Protocol::Udp, options)?,
+                (None, ListenAddress::Unix(at)) => unix::open(at, SocketType::STREAM, options, report)?,
+                (None, ListenAddress::UnixDatagram(at)) => unix::open(at, SocketType::DGRAM, options, report)?,
             };
             let address = BoundAddress::of(&bound.socket).map_err(|error| {
                 ListenError(format!("failed to ask for the address of {}: {error}", spec.spelling.display()))
@@ -227,12 +255,22 @@ impl Listeners {
                 report(format!("listening on {address}, which the system chose for {}", spec.spelling.display()));
             }
             // From here on the file is removed if anything fails.
-            let (spec, socket, file) = (spec.clone(), bound.socket, bound.file);
+            let (socket, file) = (bound.socket, bound.file);
             let is_fixed = spec.descriptor.is_some();
-            listeners.all.push(Listener { spec, address, socket, number, file });
+            taken.extend(is_passed.then_some(number));
+            listeners.all.push(Listener { spec, address, socket, number, file, is_managers });
             if is_fixed {
                 report(format!("socket is duplicated to file descriptor {number}"));
             }
+        }
+        // Nothing was in their way, so nobody has looked for them.
+        let passed = listeners.all.iter().filter(|listener| taken.contains(&listener.number));
+        for orphan in orphans::left_with(passed.map(AsFd::as_fd)) {
+            report(format!(
+                "generation {} (pid {}) serves there without its superdaemon, which is gone; it will be replaced",
+                orphan.generation, orphan.pid
+            ));
+            listeners.add_orphan(orphan);
         }
         Ok(listeners)
     }
@@ -240,6 +278,11 @@ impl Listeners {
     /// The workers from whom listeners were taken, once.
     pub fn take_orphans(&mut self) -> Vec<Orphan> {
         std::mem::take(&mut self.orphans)
+    }
+
+    /// The names of sockets that the service manager need not keep any longer, once.
+    pub fn take_released(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.released)
     }
 
     fn add_orphan(&mut self, orphan: Orphan) {
@@ -303,9 +346,9 @@ impl Listeners {
 }
 
 /// The descriptors for the workers: as fixed, the others from the first on.
-fn numbers(specs: &[ListenSpec], first: RawFd) -> Result<Vec<RawFd>, ListenError> {
+fn numbers(fixed: impl Iterator<Item = Option<RawFd>> + Clone, first: RawFd) -> Result<Vec<RawFd>, ListenError> {
     let mut taken = BTreeSet::new();
-    for number in specs.iter().filter_map(|spec| spec.descriptor) {
+    for number in fixed.clone().flatten() {
         if !taken.insert(number) {
             return Err(ListenError(format!(
                 "dup2(2) failed({number}): two ports are to have this descriptor; give each one of its own"
@@ -320,7 +363,7 @@ fn numbers(specs: &[ListenSpec], first: RawFd) -> Result<Vec<RawFd>, ListenError
         }
     }
     let mut free = (first..).filter(|number| !taken.contains(number));
-    let numbers: Vec<RawFd> = specs.iter().filter_map(|spec| spec.descriptor.or_else(|| free.next())).collect();
+    let numbers: Vec<RawFd> = fixed.filter_map(|number| number.or_else(|| free.next())).collect();
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     match numbers.iter().find(|number| u64::try_from(**number).is_ok_and(|number| number >= limit)) {
         Some(number) => Err(ListenError(format!(
@@ -382,7 +425,7 @@ mod tests {
 
     fn open(specs: &[ListenSpec]) -> (Result<Listeners, String>, Vec<String>) {
         let mut lines = Vec::new();
-        let result = Listeners::open(specs, 3, &mut |line| lines.push(line));
+        let result = Listeners::open(specs, PassedSockets::default(), 3, &mut |line| lines.push(line));
         (result.map_err(|error| error.to_string()), lines)
     }
 

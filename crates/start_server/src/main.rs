@@ -23,6 +23,7 @@ mod port_holders;
 mod preset;
 mod proving;
 mod readiness;
+mod service_manager;
 mod span;
 mod status_file;
 mod superdaemon;

@@ -9,6 +9,7 @@
 
 mod drainers;
 mod holders;
+mod left;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use sys::process_tree;
 
 pub use drainers::drainers;
 use holders::{Holder, Marks, Who, holders_of, who};
+pub use left::left_with;
 
 /// What is only on its way to let a socket go, gets so long.
 const PATIENCE: Duration = Duration::from_secs(2);

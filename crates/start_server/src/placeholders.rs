@@ -110,14 +110,14 @@ fn nobody(kind: &str, which: &str, listeners: &[Listener]) -> String {
 mod tests {
     use super::*;
     use crate::listen_spec::{parse_listener, parse_ports};
-    use crate::listeners::Listeners;
+    use crate::listeners::{Listeners, PassedSockets};
 
     /// Two listeners, the second of which has a name.
     fn listeners() -> Listeners {
         let mut specs = parse_ports(OsStr::new("127.0.0.1:0")).unwrap();
         let name = format!("unix:@placeholders-{},name=api", std::process::id());
         specs.push(parse_listener(OsStr::new(&name)).unwrap());
-        Listeners::open(&specs, 3, &mut |_| {}).unwrap()
+        Listeners::open(&specs, PassedSockets::default(), 3, &mut |_| {}).unwrap()
     }
 
     fn filled_in(argument: &str, listeners: &Listeners) -> Result<String, String> {
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn where_no_listener_has_a_name_words_in_braces_mean_nothing() {
         let specs = parse_ports(OsStr::new("127.0.0.1:0")).unwrap();
-        let listeners = Listeners::open(&specs, 3, &mut |_| {}).unwrap();
+        let listeners = Listeners::open(&specs, PassedSockets::default(), 3, &mut |_| {}).unwrap();
         assert_eq!(filled_in("{host:web}", &listeners), Ok("{host:web}".to_owned()));
         assert!(filled_in("{fd:1}", &listeners).is_err());
     }

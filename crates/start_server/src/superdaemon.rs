@@ -16,12 +16,14 @@ use crate::config::{Config, LogTarget, ReadyRule};
 use crate::control_socket::ControlSocket;
 use crate::environment::Environment;
 use crate::errno::io_reason;
-use crate::event_loop::{EventLoop, Parts};
-use crate::listeners::{Listeners, resolve_hosts};
+use crate::event_loop::{EventLoop, Parts, now};
+use crate::listeners::{Listeners, PassedSockets, resolve_hosts};
 use crate::log_command::LogCommand;
 use crate::log_output::{LogOutput, open_log_file};
 use crate::pid_file::PidFile;
 use crate::readiness::check::SHELL;
+use crate::service_manager::ServiceManager;
+use crate::service_manager::passed::{self, Passed};
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
 
@@ -30,12 +32,17 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop.
 pub fn run(config: Config) -> ExitCode {
+    // Before anything else is opened, and while this is the process that they were passed to.
+    let passed = match passed::take() {
+        Ok(passed) => passed,
+        Err(error) => return complain(&error),
+    };
     if !config.daemonize {
-        return supervise(config, None);
+        return supervise(config, passed, None);
     }
     match into_background() {
         Ok(Role::Launcher(notice)) => launcher(notice),
-        Ok(Role::Daemon(voice)) => supervise(config, Some(voice)),
+        Ok(Role::Daemon(voice)) => supervise(config, passed, Some(voice)),
         Err(error) => complain(&format!("fork failed:{error}; the superdaemon was not started")),
     }
 }
@@ -49,10 +56,11 @@ fn launcher(notice: Notice) -> ExitCode {
     }
 }
 
-fn supervise(config: Config, voice: Option<Voice>) -> ExitCode {
-    match set_up(config, voice.is_some()) {
+fn supervise(config: Config, passed: Vec<Passed>, voice: Option<Voice>) -> ExitCode {
+    match set_up(config, passed, voice.is_some()) {
         Ok(parts) => {
-            let (as_asked, parts) = EventLoop::new(parts, voice).run();
+            let (as_asked, mut parts) = EventLoop::new(parts, voice).run();
+            parts.service_manager.take_leave(&parts.listeners, as_asked);
             clean_up(parts);
             if as_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
@@ -67,7 +75,7 @@ fn supervise(config: Config, voice: Option<Voice>) -> ExitCode {
 }
 
 /// Does everything that can fail before a worker is spawned. What was made is unmade if a later step fails.
-fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
+fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Result<Parts, String> {
     let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
     let mut log = LogOutput::on(std::io::stderr().as_fd());
     for warning in environment.reload() {
@@ -103,7 +111,11 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
         }
         None => None,
     };
-    let listeners = Listeners::open(&config.listeners, config.first_fd, &mut |line| log.line(&line))
+    let (mut service_manager, warning) = ServiceManager::find(&|name| std::env::var_os(name), &config, now());
+    warning.iter().for_each(|warning| log.line(warning));
+    let passed = PassedSockets::examine(service_manager.remember(passed), &mut |line| log.line(&line))
+        .map_err(|error| error.to_string())?;
+    let mut listeners = Listeners::open(&config.listeners, passed, config.first_fd, &mut |line| log.line(&line))
         .map_err(|error| error.to_string())?;
     environment.remove_stale(listeners.all());
     let recipe = Recipe::new(&config, &listeners)?;
@@ -125,7 +137,20 @@ fn set_up(mut config: Config, in_background: bool) -> Result<Parts, String> {
             .and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?))
             .map_err(text("failed to open /dev/null as standard input"))?;
     }
-    Ok(Parts { control, config, signals, environment, listeners, recipe, log, log_command, pid_file, status_file })
+    service_manager.keep(&mut listeners);
+    Ok(Parts {
+        control,
+        config,
+        signals,
+        environment,
+        listeners,
+        recipe,
+        log,
+        log_command,
+        pid_file,
+        status_file,
+        service_manager,
+    })
 }
 
 fn open_log(target: Option<&LogTarget>) -> Result<(Option<LogCommand>, Option<OwnedFd>), String> {

@@ -34,6 +34,7 @@ impl EventLoop {
     }
 
     fn spawn(&mut self, generation: GenerationNumber) -> Event {
+        self.parts.service_manager.numbered(generation);
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);
         }
@@ -136,6 +137,7 @@ impl EventLoop {
         for line in &lines {
             self.tell(line);
         }
+        self.parts.service_manager.hear(report, &self.supervisor.generations(), now());
     }
 
     /// Says something in the log, and to everybody who waits for something.

@@ -242,6 +242,10 @@ impl EventLoop {
                     reason(errno.raw_os_error())
                 )),
             },
+            BoundAddress::Path(_) if listener.is_managers() => Cure::None(
+                "whose file is the service manager's; clients are refused until its socket unit is restarted"
+                    .to_owned(),
+            ),
             BoundAddress::Path(_) => Cure::NewSocket,
             BoundAddress::Abstract(_) => Cure::None(
                 "whose abstract name cannot be bound again while a worker holds it; clients are refused until the \
@@ -286,6 +290,7 @@ impl EventLoop {
                 guarded.file = Some(renewed);
                 guarded.given_up = false;
                 guarded.clients = AcceptWatch::Over;
+                self.parts.service_manager.keep_instead(listener);
                 self.restart_for_a_new_socket(&format!("{what}; it is bound again"), culprit);
             }
             (Err(why), _) => self.tell(&format!(

@@ -138,12 +138,17 @@ fn other_kind(key: &str, address: &ListenAddress) -> Option<&'static str> {
     }
 }
 
-/// A name that fits into `LISTEN_FDNAMES`, see sd_listen_fds_with_names(3), and cannot be taken for an index.
 fn parse_name(text: &str) -> Result<String, Why> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err(Why::BadName) }
+}
+
+/// Whether a listener can be called so: the name fits into `LISTEN_FDNAMES`, see sd_listen_fds_with_names(3), and
+/// cannot be taken for an index.
+pub fn is_name(text: &str) -> bool {
     const LONGEST: usize = 255;
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_word && !is_number && text.len() <= LONGEST { Ok(text.to_owned()) } else { Err(Why::BadName) }
+    is_word && !is_number && text.len() <= LONGEST
 }
 
 #[cfg(test)]

@@ -132,6 +132,14 @@ fn under_name(name: &[u8], kind: SocketType) -> Result<Bound, ListenError> {
     }
 }
 
+/// Gives a file that is there already the mode and the owner that were asked for.
+pub fn set_permissions(path: &Path, options: &ListenOptions) -> Result<(), ListenError> {
+    if let Some(mode) = options.mode {
+        set_mode(path, mode)?;
+    }
+    set_owner(path, options)
+}
+
 fn set_mode(path: &Path, mode: u32) -> Result<(), ListenError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| {
         cannot_change(path, "mode", &io_reason(&error), "leave the option out, or start as the file's owner")
@@ -179,7 +187,7 @@ fn place(at: &UnixAddress) -> String {
 
 impl SocketFile {
     /// The file that is at this path now.
-    fn at(path: &Path) -> Result<Self, ListenError> {
+    pub(super) fn at(path: &Path) -> Result<Self, ListenError> {
         match FileIdentity::at(path) {
             Ok(identity) => Ok(Self { path: path.to_owned(), identity, inherited: false }),
             Err(error) => {
