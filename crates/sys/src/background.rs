@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{WaitOptions, setsid, waitpid};
 
@@ -91,6 +92,19 @@ impl Notice {
             Some((_, text)) => Err(String::from_utf8_lossy(text).into_owned()),
             None => Err(SILENCE.to_owned()),
         })
+    }
+}
+
+impl From<OwnedFd> for Voice {
+    /// The writing end, as another image of this process had it.
+    fn from(writer: OwnedFd) -> Self {
+        Self(writer.into())
+    }
+}
+
+impl AsFd for Voice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -11,6 +11,7 @@ pub mod inet_sockets;
 pub mod listen_queue;
 pub mod passed_descriptors;
 pub mod process_tree;
+pub mod reexec;
 pub mod signal;
 mod socket_diag;
 pub mod spawn;

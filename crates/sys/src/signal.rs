@@ -209,32 +209,12 @@ impl SignalFd {
     /// # Errors
     /// Those of signalfd(2): no descriptor or no memory left.
     pub fn take_over() -> io::Result<SignalFd> {
-        const LEFT_ALONE: [c_int; 8] = [
-            libc::SIGSEGV,
-            libc::SIGBUS,
-            libc::SIGFPE,
-            libc::SIGILL,
-            libc::SIGTRAP,
-            libc::SIGABRT,
-            libc::SIGSYS,
-            // A signal that is blocked is kept even if it is ignored, so PIPE would be told of each broken pipe.
-            libc::SIGPIPE,
-        ];
-        let mask = LEFT_ALONE.iter().fold(Mask::ALL, |mask, signal| mask.without(Signal(*signal)));
         reset_dispositions()?;
         ignore(Signal::PIPE)?;
+        crate::reexec::stay_armed()?;
+        let mask = Mask::all_but_fatal();
         mask.set()?;
-        // SAFETY: the mask lives during the call and is 8 bytes long, as the size argument says.
-        let number = unsafe {
-            libc::syscall(
-                libc::SYS_signalfd4,
-                -1,
-                &raw const mask.0,
-                Mask::SIZE,
-                libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
-            )
-        };
-        let number = c_int::try_from(number).map_err(io::Error::other)?;
+        let number = mask.descriptor();
         if number < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -324,6 +304,42 @@ impl Mask {
     pub(crate) const ALL: Mask = Mask(u64::MAX);
     pub(crate) const EMPTY: Mask = Mask(0);
     const SIZE: usize = size_of::<u64>();
+
+    /// All that a superdaemon reads from a descriptor: every signal but the faults, which must end the process at once,
+    /// and PIPE: a signal that is blocked is kept even if it is ignored, so we would be told of each broken pipe.
+    pub(crate) fn all_but_fatal() -> Mask {
+        const LEFT_ALONE: [c_int; 8] = [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGTRAP,
+            libc::SIGABRT,
+            libc::SIGSYS,
+            libc::SIGPIPE,
+        ];
+        LEFT_ALONE.iter().fold(Mask::ALL, |mask, signal| mask.without(Signal(*signal)))
+    }
+
+    pub(crate) fn of(signals: &[Signal]) -> Mask {
+        signals.iter().fold(Mask::EMPTY, |mask, signal| Mask(mask.0 | 1_u64 << signal.0.saturating_sub(1)))
+    }
+
+    /// A descriptor to read these signals from, non-blocking and close-on-exec; below zero on failure. See signalfd(2).
+    /// Async-signal-safe.
+    pub(crate) fn descriptor(self) -> c_int {
+        // SAFETY: the mask lives during the call and is 8 bytes long, as the size argument says.
+        let number = unsafe {
+            libc::syscall(
+                libc::SYS_signalfd4,
+                -1,
+                &raw const self.0,
+                Mask::SIZE,
+                libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
+            )
+        };
+        c_int::try_from(number).unwrap_or(-1)
+    }
 
     #[cfg(test)]
     pub(crate) fn bits(self) -> u64 {

@@ -126,9 +126,24 @@ impl ExecReport {
     }
 }
 
+impl From<OwnedFd> for ExecReport {
+    /// The reading end of a status pipe, as another image of this process had it.
+    fn from(reader: OwnedFd) -> Self {
+        Self(reader)
+    }
+}
+
 impl AsFd for ExecReport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Marks every descriptor from 3 on as close-on-exec.
+pub(crate) fn mark_everything() {
+    const FIRST_AFTER_STDERR: c_uint = 3;
+    if !mark_all_at_once(FIRST_AFTER_STDERR) {
+        mark_one_by_one(FIRST_AFTER_STDERR);
     }
 }
 

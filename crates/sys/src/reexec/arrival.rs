@@ -1,0 +1,131 @@
+//! What an image finds that takes the place of another one.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+use super::image::Image;
+use super::{CRASH_VARIABLE, STATE_VARIABLE, crash, resume_variable};
+
+/// Why this process was not started from scratch.
+#[derive(Debug)]
+pub enum Arrival {
+    /// It is to say whether it could go on from this state, and to end.
+    Trial {
+        /// The state.
+        state: Vec<u8>,
+        /// Its listeners, to be looked at.
+        inherited: Inherited,
+    },
+    /// It takes the place of another image in the same process.
+    Resumption(Resumption),
+}
+
+/// What the image before has left.
+#[derive(Debug)]
+pub struct Resumption {
+    /// Its state, as it remembered it.
+    pub state: Vec<u8>,
+    /// Its program file.
+    pub program: OwnedFd,
+    /// Its descriptors, to be taken over one by one.
+    pub inherited: Inherited,
+    /// How it crashed, if it did.
+    pub crash: Option<String>,
+    /// What the state was read from. Like the program file it must stay open until this image has remembered a state of
+    /// its own.
+    pub file: OwnedFd,
+}
+
+/// The descriptors of the image before.
+#[derive(Debug)]
+pub struct Inherited {
+    taken: BTreeSet<RawFd>,
+}
+
+/// Looks whether this process takes the place of another image, and removes all trace of that from the environment. To
+/// be called once, before anything else, while there is a single thread.
+///
+/// # Errors
+/// What there should be is not there: whoever has set the variable was no image of ours.
+pub fn arrive() -> io::Result<Option<Arrival>> {
+    let (state, crash) = (env::var_os(STATE_VARIABLE), env::var_os(CRASH_VARIABLE));
+    for name in [STATE_VARIABLE, CRASH_VARIABLE] {
+        // SAFETY: there is a single thread, so nobody else looks at the environment.
+        unsafe { env::remove_var(name) };
+    }
+    let Some(state) = state else { return Ok(None) };
+    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "it names no descriptors");
+    let mut inherited = Inherited { taken: BTreeSet::new() };
+    let state = state.to_str().ok_or_else(unknown)?;
+    let mut words = state.split(':');
+    let (purpose, mut numbers) = (words.next(), words.map(|word| word.parse::<RawFd>().ok()));
+    let mut next = || numbers.next().flatten().and_then(|number| inherited.take(number)).ok_or_else(unknown);
+    match purpose {
+        Some("trial") => {
+            let mut text = Vec::new();
+            File::from(next()?).read_to_end(&mut text)?;
+            Ok(Some(Arrival::Trial { state: text, inherited }))
+        }
+        Some("resume") => {
+            let (state, program) = (next()?, next()?);
+            let crash = crash.map(|record| crash::recall(&record.to_string_lossy()));
+            go_back_if_this_crashes(&state, &program)?;
+            let text = read(&state)?;
+            Ok(Some(Arrival::Resumption(Resumption { state: text, program, inherited, crash, file: state })))
+        }
+        _ => Err(unknown()),
+    }
+}
+
+impl Resumption {
+    /// This image cannot go on: the one before gets its place back, with all descriptors, and the reason.
+    pub fn go_back(reason: &str) -> ! {
+        crash::give_up(reason)
+    }
+}
+
+impl Inherited {
+    /// Takes a descriptor over, once. None if it is not open, or was taken already.
+    pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
+        // Those below are everybody's, and stay open.
+        const FIRST_AFTER_STDERR: RawFd = 3;
+        // SAFETY: takes integers only.
+        let is_open = number >= FIRST_AFTER_STDERR && unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+        if !is_open || !self.taken.insert(number) {
+            return None;
+        }
+        // SAFETY: it is open and came with the process, so nothing in this image owns it, but for what was taken here.
+        Some(unsafe { OwnedFd::from_raw_fd(number) })
+    }
+}
+
+/// Nothing was changed yet that the image before needs: if this one crashes before it has a state of its own, that one
+/// finds everything as it left it.
+fn go_back_if_this_crashes(state: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
+    let arguments = env::args_os().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
+    let environment = env::vars_os()
+        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+        .chain([resume_variable(state.as_raw_fd(), program.as_raw_fd())])
+        .collect();
+    let image = Image::new(program.as_raw_fd(), None, vec![state.as_raw_fd()], arguments, environment);
+    // It is needed until the first state is remembered, and is small: it is never freed.
+    crash::arm(Box::into_raw(Box::new(image)))
+}
+
+/// Reads from the beginning, wherever another image has left off.
+fn read(state: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let length = rustix::io::pread(state, &mut buffer, u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+        if length == 0 {
+            return Ok(text);
+        }
+        text.extend_from_slice(buffer.get(..length).unwrap_or_default());
+    }
+}
