@@ -20,7 +20,7 @@ pub const VERSION: u32 = 1;
 pub const LONGEST_LINE: usize = 1024 * 1024;
 
 /// What a client wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// Replace the program and say how that went.
@@ -33,6 +33,15 @@ pub enum Request {
     Stop,
     /// Say what there is.
     Status,
+    /// Execute the program of the superdaemon itself anew, and say how that went.
+    Upgrade {
+        /// The absolute path of another program, instead of the file that the superdaemon was started from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// Another command line, without its first word.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments: Option<Vec<String>>,
+    },
     /// Do not wait any longer for what was asked for on this connection. A restart that nobody else waits for is
     /// abandoned, if a generation serves that can be kept.
     GiveUp,
@@ -81,6 +90,18 @@ pub enum Reply {
         /// What was written to the log file while it was tried for the last time: at most the last 20 lines.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         log: Vec<String>,
+    },
+    /// The superdaemon runs the other program.
+    Upgraded {
+        /// The version of the program before.
+        from: String,
+        /// The version of the program now.
+        to: String,
+    },
+    /// There is no upgrade, and nothing has changed.
+    Refused {
+        /// Why, in words.
+        reason: String,
     },
     /// The client gave up waiting.
     TimedOut {
@@ -176,6 +197,11 @@ mod tests {
             Request::Restart { until: Until::Drained },
             Request::Stop,
             Request::Status,
+            Request::Upgrade { path: None, arguments: None },
+            Request::Upgrade {
+                path: Some("/opt/start_server".to_owned()),
+                arguments: Some(vec!["--".to_owned(), "server".to_owned()]),
+            },
             Request::GiveUp,
         ] {
             assert_eq!(decode_request(&encode(&request)), Ok(request));
@@ -193,6 +219,8 @@ mod tests {
             },
             Reply::TimedOut { committed: None, draining: vec![], serving: Some(1), abandoned: true },
             Reply::TimedOut { committed: Some(2), draining: vec![4711], serving: Some(2), abandoned: false },
+            Reply::Upgraded { from: "0.1.0".to_owned(), to: "0.2.0".to_owned() },
+            Reply::Refused { reason: "it is a directory".to_owned() },
             Reply::Stopping,
             Reply::Stopped,
             Reply::Status(Box::default()),

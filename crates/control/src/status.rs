@@ -27,6 +27,12 @@ pub struct Status {
     pub last_failure: Option<String>,
     /// How long ago that was.
     pub last_failure_ago_ms: Option<u64>,
+    /// How often the superdaemon's own program was replaced in place.
+    #[serde(default)]
+    pub upgrades: u64,
+    /// How often the superdaemon itself has crashed and gone on.
+    #[serde(default)]
+    pub crashes: u64,
     /// Every generation that has a process, by number.
     pub generations: Vec<Generation>,
     /// Every listener, in the order of the command line.

@@ -7,6 +7,7 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ErrorKind};
@@ -16,7 +17,7 @@ use sys::signal::Signal;
 use self::options::{Options, PresetChoice};
 pub use self::usage_error::UsageError;
 use crate::config::{
-    Command, Config, EnvironmentOptions, Program, ReadyRule, RestartVerb, StatusVerb, StopVerb, Target,
+    Command, Config, EnvironmentOptions, Program, ReadyRule, RestartVerb, StatusVerb, StopVerb, Target, UpgradeVerb,
 };
 use crate::export::Convention;
 use crate::listen_spec::{ListenOptions, ListenSpec, parse_listener, parse_paths, parse_ports};
@@ -31,8 +32,8 @@ const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads a command line, less its first word, the name of the superdaemon itself.
 ///
-/// When several things are asked for at once, help comes first, then the version, then the verbs `--restart`, `--stop`
-/// and `--status`. A verb ignores the options that are not for it, and the program.
+/// When several things are asked for at once, help comes first, then the version, then the verbs `--restart`, `--stop`,
+/// `--status` and `--upgrade`. A verb ignores the options that are not for it, and the program.
 ///
 /// # Errors
 ///
@@ -40,7 +41,7 @@ const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(60);
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut table = Options::command();
     let words = words::sort(args, &table)?;
-    let options = Options::try_parse_from(words.options).map_err(|error| value_error(&error))?;
+    let options = Options::try_parse_from(&words.options).map_err(|error| value_error(&error))?;
     if options.help {
         return Ok(Command::Help(table.render_help().to_string()));
     }
@@ -58,6 +59,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError
     }
     if options.status {
         return status(options).map(Command::Status);
+    }
+    if options.upgrade.is_some() {
+        return upgrade(options, words).map(Command::Upgrade);
     }
     run(options, words.program).map(|config| Command::Run(Box::new(config)))
 }
@@ -115,8 +119,8 @@ fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
 fn refuse_options_of_verbs(options: &Options) -> Result<(), UsageError> {
     let only_for = |name: &str, verbs: &str| Err(UsageError::new(format!("Option {name} goes with {verbs} only")));
     match options {
-        Options { pid: Some(_), .. } => only_for("pid", "--restart, --stop or --status"),
-        Options { timeout: Some(_), .. } => only_for("timeout", "--restart or --stop"),
+        Options { pid: Some(_), .. } => only_for("pid", "--restart, --stop, --status or --upgrade"),
+        Options { timeout: Some(_), .. } => only_for("timeout", "--restart, --stop or --upgrade"),
         Options { until: Some(_), .. } => only_for("until", "--restart"),
         Options { json: true, .. } => only_for("json", "--status"),
         Options { serving: true, .. } => only_for("serving", "--status"),
@@ -214,6 +218,30 @@ fn status(options: Options) -> Result<StatusVerb, UsageError> {
         UsageError::new("--status option requires --pid-file, --control-socket or --pid to be set as well")
     })?;
     Ok(StatusVerb { target, json, serving })
+}
+
+/// With a program it is the command line of a superdaemon, which the running one is to go on with.
+fn upgrade(options: Options, words: words::Words) -> Result<UpgradeVerb, UsageError> {
+    const OF_THE_VERB: [&str; 3] = ["--upgrade", "--pid", "--timeout"];
+    let Options { upgrade, pid_file, control_socket, pid, timeout, .. } = options;
+    let target = target(Target { pid_file, control_socket, pid }).ok_or_else(|| {
+        UsageError::new("--upgrade option requires --pid-file, --control-socket or --pid to be set as well")
+    })?;
+    let is_of_the_verb = |word: &OsString| {
+        let word = word.as_bytes();
+        let name = word.split(|&byte| byte == b'=').next().unwrap_or_default();
+        OF_THE_VERB.iter().any(|option| option.as_bytes() == name)
+    };
+    let arguments = if words.program.is_empty() {
+        None
+    } else {
+        let options = words.options.into_iter().filter(|word| !is_of_the_verb(word));
+        let arguments: Vec<OsString> = options.chain(["--".into()]).chain(words.program).collect();
+        // What the running superdaemon would refuse is better said here.
+        parse(arguments.iter().cloned())?;
+        Some(arguments)
+    };
+    Ok(UpgradeVerb { target, path: upgrade.flatten(), arguments, timeout })
 }
 
 /// A target that can be found.
@@ -488,7 +516,8 @@ mod tests {
     fn every_option_explains_itself() {
         for arg in Options::command().get_arguments() {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            let is_verb = matches!(arg.get_id().as_str(), "restart" | "stop" | "status" | "help" | "version");
+            let is_verb =
+                matches!(arg.get_id().as_str(), "restart" | "stop" | "status" | "upgrade" | "help" | "version");
             assert!(is_verb || help.contains("[default: "), "{}: {help}", arg.get_id());
         }
     }
@@ -535,9 +564,9 @@ mod tests {
             (&["--port=80=7", "--port=81=7", "prog"], "descriptor 7 is given to two ports (=FD), but"),
             (&["--daemonize", "prog"], "Usage: --log-file option must be specified together with --daemonize\n"),
             (&["--json", "prog"], "Option json goes with --status only\n"),
-            (&["--timeout=5", "prog"], "Option timeout goes with --restart or --stop only\n"),
+            (&["--timeout=5", "prog"], "Option timeout goes with --restart, --stop or --upgrade only\n"),
             (&["--until=commit", "prog"], "Option until goes with --restart only\n"),
-            (&["--pid=5", "prog"], "Option pid goes with --restart, --stop or --status only\n"),
+            (&["--pid=5", "prog"], "Option pid goes with --restart, --stop, --status or --upgrade only\n"),
             (&["--restart"], "--restart option requires --pid-file and --status-file to be set as well\n"),
             (&["--restart", "--status-file=s"], "--restart option requires --pid-file and --status-file to be"),
             (&["--stop"], "--stop option requires --pid-file to be set as well\n"),

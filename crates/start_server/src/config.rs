@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use sys::signal::Signal;
@@ -28,6 +30,8 @@ pub enum Command {
     Stop(StopVerb),
     /// Ask a running superdaemon what it is doing.
     Status(StatusVerb),
+    /// Ask a running superdaemon to execute its own program anew.
+    Upgrade(UpgradeVerb),
 }
 
 /// Everything that a superdaemon is told on its command line.
@@ -114,6 +118,34 @@ pub struct EnvironmentOptions {
     pub kill_old_delay: Option<SpanText>,
 }
 
+/// As on the command line.
+impl fmt::Display for ReadyRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alive => f.write_str("alive"),
+            Self::Notify => f.write_str("notify"),
+            Self::Accept => f.write_str("accept"),
+            Self::Exec(command) => write!(f, "exec:{command}"),
+        }
+    }
+}
+
+impl FromStr for ReadyRule {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "alive" => Ok(Self::Alive),
+            "notify" => Ok(Self::Notify),
+            "accept" => Ok(Self::Accept),
+            text => match text.strip_prefix("exec:").map(str::trim_ascii) {
+                Some(command) if !command.is_empty() => Ok(Self::Exec(command.to_owned())),
+                _ => Err("alive, notify, accept or exec:COMMAND expected"),
+            },
+        }
+    }
+}
+
 /// The proof that a new generation serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadyRule {
@@ -158,6 +190,19 @@ pub struct StatusVerb {
     pub json: bool,
     /// Whether to answer only by the exit code: 0 if a generation serves and the end has not begun, else 1.
     pub serving: bool,
+}
+
+/// `--upgrade`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeVerb {
+    /// Which superdaemon.
+    pub target: Target,
+    /// The program to execute, if not the one that it was started from.
+    pub path: Option<PathBuf>,
+    /// The command line for it, if not the one in force: options written out in full, and the server program.
+    pub arguments: Option<Vec<OsString>>,
+    /// How long to wait for the outcome; without it, as long as it takes. Never zero.
+    pub timeout: Option<Duration>,
 }
 
 /// The end of a restart for the one who asked for it.

@@ -17,16 +17,21 @@ use rustix::event::PollFlags;
 use rustix::process::{Resource, geteuid, getrlimit, umask};
 use supervisor::{Instant, RequestId};
 use sys::credentials;
+use sys::reexec::Inherited;
 
 use crate::errno::io_reason;
 use crate::file_identity::FileIdentity;
+use crate::handover::descriptor::{Kept, take as take_over};
+use crate::handover::state;
 
 /// As many connections are served at a time, or fewer where descriptors are scarce.
 const MOST_CLIENTS: usize = 256;
 /// As many are taken in one turn of the loop: others want their turn, too.
 const MOST_AT_ONCE: usize = 64;
-/// A request is short.
-const LONGEST_REQUEST: usize = 4096;
+/// A request is short, but for an upgrade with a command line in it.
+const LONGEST_REQUEST: usize = 64 * 1024;
+/// As much is read at a time.
+const ONE_READ: usize = 4096;
 /// A client that does not read loses progress lines beyond this.
 const MOST_UNREAD: usize = 64 * 1024;
 /// A client must have made its request by then, and must have read its answer by then.
@@ -109,6 +114,39 @@ impl ControlSocket {
             .map_err(|error| format!("failed to make the control socket non-blocking: {}", io_reason(&error)))?;
         let most_clients = most_clients(&listener);
         Ok(Self { listener, file, clients: Vec::new(), most_clients, last_id: 0, rests_until: None })
+    }
+
+    /// What the next image of the program has to know of it.
+    pub fn state(&self, kept: &mut Kept) -> state::Control {
+        let file = |(path, identity): &(PathBuf, FileIdentity)| state::File {
+            path: path.as_path().into(),
+            identity: *identity,
+        };
+        state::Control {
+            listener: kept.keep(self.listener.as_fd()),
+            file: self.file.as_ref().map(file),
+            clients: self.clients.iter().map(|client| client.state(kept)).collect(),
+            last_id: self.last_id,
+            rests_until: self.rests_until,
+        }
+    }
+
+    /// The socket as the image before had it, with all who are connected. Who is not any more is not missed.
+    ///
+    /// # Errors
+    /// The socket is not there.
+    pub fn resume(control: state::Control, inherited: &mut Inherited) -> Result<Self, String> {
+        let listener = take_over(inherited, control.listener).ok_or("the control socket is not there")?;
+        let listener = UnixListener::from(listener);
+        let clients = control.clients.into_iter().filter_map(|client| Client::resume(client, inherited)).collect();
+        Ok(Self {
+            most_clients: most_clients(&listener),
+            listener,
+            file: control.file.map(|file| (file.path.into(), file.identity)),
+            clients,
+            last_id: control.last_id,
+            rests_until: control.rests_until,
+        })
     }
 
     /// What to poll, and for what.
@@ -244,6 +282,38 @@ impl ControlSocket {
 }
 
 impl Client {
+    fn state(&self, kept: &mut Kept) -> state::Client {
+        state::Client {
+            id: self.id,
+            stream: kept.keep(self.stream.as_fd()),
+            input: self.input.as_slice().into(),
+            output: self.output.as_slice().into(),
+            stage: match self.state {
+                State::Asking => state::ClientStage::Asking,
+                State::Waiting => state::ClientStage::Waiting,
+                State::Answered => state::ClientStage::Answered,
+            },
+            is_silent: self.is_silent,
+            until: self.until,
+        }
+    }
+
+    fn resume(client: state::Client, inherited: &mut Inherited) -> Option<Self> {
+        Some(Self {
+            id: client.id,
+            stream: take_over(inherited, client.stream)?.into(),
+            input: client.input.into_bytes(),
+            output: client.output.into_bytes(),
+            state: match client.stage {
+                state::ClientStage::Asking => State::Asking,
+                state::ClientStage::Waiting => State::Waiting,
+                state::ClientStage::Answered => State::Answered,
+            },
+            is_silent: client.is_silent,
+            until: client.until,
+        })
+    }
+
     /// What to poll for. That the connection is gone is always reported.
     fn wishes(&self) -> PollFlags {
         let mut wishes = PollFlags::empty();
@@ -285,7 +355,7 @@ impl Client {
         if let Some(line) = self.buffered_line() {
             return Ok(Some(line));
         }
-        let mut buffer = [0; LONGEST_REQUEST];
+        let mut buffer = [0; ONE_READ];
         let length = match self.stream.read(&mut buffer) {
             // It may have hung up, or only said all that it has to say. What it asked for goes on.
             Ok(0) if self.state == State::Waiting => {

@@ -16,6 +16,7 @@ use supervisor::{AutoRestart, Settings};
 
 use crate::config::EnvironmentOptions;
 use crate::export::stale;
+use crate::handover::state::Text;
 use crate::listeners::Listener;
 use crate::span::{SpanError, parse_span};
 
@@ -116,6 +117,16 @@ impl Environment {
         let news = faults.difference(&self.known_faults).cloned().collect();
         self.known_faults = faults;
         news
+    }
+
+    /// What the envdir set when it was last read, for the next image of the program.
+    pub fn state(&self) -> Vec<(Text, Text)> {
+        self.overlay.iter().map(|(name, value)| (name.as_os_str().into(), value.as_os_str().into())).collect()
+    }
+
+    /// Goes on with what the envdir set for the image before.
+    pub fn resume(&mut self, variables: Vec<(Text, Text)>) {
+        self.overlay = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     }
 
     /// What the control variables say now, and warnings, as sentences, about those that make no sense.

@@ -3,8 +3,12 @@
 
 mod actions;
 mod guards;
+mod remembering;
 mod status;
 mod strays;
+mod upgrading;
+
+pub use remembering::{Arrival, Succession};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -98,6 +102,8 @@ pub struct EventLoop {
     farewells: Vec<RequestId>,
     /// Set when the supervisor has said that it is over: whether as asked.
     over: Option<bool>,
+    /// What it takes to go on in another image of the program.
+    succession: Succession,
 }
 
 /// A process that may not run the program yet.
@@ -109,13 +115,15 @@ struct Newborn {
 }
 
 /// What is known of a generation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Notes {
     worker: Option<Pid>,
     notify: Option<NotifySocket>,
     ready_by: Option<ReadyBy>,
     /// What it last said of itself.
     says: Option<String>,
+    /// The readiness rule that it was spawned under.
+    rule: ReadyRule,
 }
 
 /// What has happened so far.
@@ -125,6 +133,8 @@ struct Tally {
     restarts: u64,
     failures: u64,
     last_failure: Option<(String, Instant)>,
+    upgrades: u64,
+    crashes: u64,
 }
 
 /// What a descriptor in the poll set means.
@@ -143,18 +153,13 @@ enum Source {
 
 impl EventLoop {
     /// A superdaemon that is set up and has not spawned anything.
-    pub fn new(mut parts: Parts, voice: Option<Voice>) -> Self {
+    pub fn new(mut parts: Parts, voice: Option<Voice>, succession: Succession) -> Self {
         let orphans = with_drainers(parts.listeners.take_orphans(), &mut parts);
         let (settings, warnings) = parts.environment.settings();
         warnings.iter().for_each(|warning| parts.log.line(warning));
         let mut supervisor = Supervisor::new(policy(&parts.config), settings.clone());
         supervisor.skip_numbers(GenerationNumber(parts.service_manager.last_generation()));
-        let words = Words {
-            program: parts.config.program.name.to_string_lossy().into_owned(),
-            dir: parts.config.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
-            signal_on_hup: parts.config.signal_on_hup,
-            signal_on_term: parts.config.signal_on_term,
-        };
+        let words = Words::of(&parts.config);
         let envdir_watch = parts.environment.envdir().map(EnvdirWatch::new);
         let guards = Guards::new(&parts.listeners, &mut |line| parts.log.line(&line));
         Self {
@@ -173,15 +178,17 @@ impl EventLoop {
             guards,
             proofs: Vec::new(),
             excerpt: None,
-            tally: Tally { since: now(), restarts: 0, failures: 0, last_failure: None },
+            tally: Tally { since: now(), restarts: 0, failures: 0, last_failure: None, upgrades: 0, crashes: 0 },
             voice,
             last_words: Vec::new(),
             farewells: Vec::new(),
             over: None,
+            succession,
         }
     }
 
-    /// Runs until everything has ended. Returns whether it ended as asked, and what is to be cleaned up.
+    /// Runs from the beginning until everything has ended. Returns whether it ended as asked, and what is to be cleaned
+    /// up.
     pub fn run(mut self) -> (bool, Parts) {
         // A signal that came during the set-up is heard before anything is spawned.
         self.read_signals();
@@ -192,9 +199,17 @@ impl EventLoop {
             }
             self.feed(Event::Start);
         }
+        self.go_on()
+    }
+
+    /// As [`EventLoop::run`], when it has begun already.
+    pub fn go_on(mut self) -> (bool, Parts) {
         loop {
+            self.remember();
             match self.over {
                 Some(as_asked) => {
+                    // What is ended now cannot be gone on with.
+                    self.succession.survival = None;
                     self.wait_for_strays();
                     return (as_asked, self.end());
                 }
@@ -244,6 +259,9 @@ impl EventLoop {
             self.parts.service_manager.flush();
         }
         self.meet_deadlines();
+        if self.over.is_none() {
+            self.complete_upgrade();
+        }
     }
 
     fn wait(&mut self) -> Vec<Source> {
@@ -282,6 +300,7 @@ impl EventLoop {
             self.proving.next_deadline(),
             self.next_strays_deadline(),
             self.next_look_at_clients(),
+            self.trial_deadline(),
             self.parts.log_command.as_ref().and_then(LogCommand::restart_due),
             self.parts.control.as_ref().and_then(ControlSocket::next_deadline),
             self.parts.service_manager.next_deadline(),
@@ -305,6 +324,7 @@ impl EventLoop {
         if let Some(complaint) = self.parts.service_manager.complaint() {
             self.parts.log.line(&complaint);
         }
+        self.limit_trial(now);
         let step = self.proving.step(now);
         if let Some(line) = step.line {
             self.tell(&line);
@@ -354,8 +374,9 @@ impl EventLoop {
                 Signal::INT => self.feed(Event::Stop(StopRequester::Interrupt)),
                 Signal::QUIT => self.feed(Event::Kill),
                 Signal::USR1 => self.reopen_log(),
-                // CHLD was seen to. ALRM, WINCH, CONT and the like have no meaning, USR2 none yet; and a superdaemon
-                // is not to be stopped by TSTP, TTIN or TTOU, or ended by any other.
+                Signal::USR2 => self.begin_upgrade(None, None, None),
+                // CHLD was seen to. ALRM, WINCH, CONT and the like have no meaning; and a superdaemon is not to be
+                // stopped by TSTP, TTIN or TTOU, or ended by any other.
                 _ => {}
             }
         }
@@ -407,6 +428,9 @@ impl EventLoop {
         }
         if self.proving.is_check(pid.0) {
             self.proofs.extend(self.proving.check_ended(status, now));
+            return;
+        }
+        if self.trial_ended(pid, status) {
             return;
         }
         self.newborns.retain(|newborn| newborn.pid != pid);
@@ -494,7 +518,15 @@ impl EventLoop {
                 self.feed(Event::Restart(Requester::Client { request: id, until }));
             }
             Request::Stop => self.feed(Event::Stop(StopRequester::Client(id))),
-            Request::GiveUp => self.feed(Event::GiveUp(id)),
+            Request::GiveUp => {
+                if !self.give_up_upgrade(id) {
+                    self.feed(Event::GiveUp(id));
+                }
+            }
+            Request::Upgrade { path, arguments } => {
+                let arguments = arguments.map(|words| words.into_iter().map(Into::into).collect());
+                self.begin_upgrade(Some(id), path.map(Into::into), arguments);
+            }
             Request::Status => self.answer_status(id),
         }
     }
@@ -558,7 +590,8 @@ impl EventLoop {
         self.proving = Proving::Nothing;
         let Some(worker) = wanted else { return };
         let now = now();
-        let begun = match &self.parts.config.ready {
+        let rule = self.notes.get(&worker.generation).map_or(&ReadyRule::Alive, |notes| &notes.rule);
+        let begun = match rule {
             ReadyRule::Alive | ReadyRule::Notify => return,
             ReadyRule::Accept => {
                 let listeners = self.parts.listeners.descriptors().map(|(fd, _)| fd);

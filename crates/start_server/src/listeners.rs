@@ -2,6 +2,7 @@
 //! spawned; every worker is given all of them, and `SERVER_STARTER_PORT` tells it which is which.
 
 mod bound_address;
+mod handed_over;
 mod internet;
 mod passed;
 mod socket_options;
@@ -38,6 +39,8 @@ pub struct Listeners {
     orphans: Vec<Orphan>,
     /// The names of sockets that the service manager has kept and that nobody asks for any more.
     released: Vec<String>,
+    /// How often one of them was bound again.
+    changes: u64,
 }
 
 /// One listener.
@@ -72,7 +75,8 @@ pub enum Kind {
 struct SocketFile {
     path: PathBuf,
     identity: FileIdentity,
-    /// Whether orphans serve there: then it is removed only on purpose, and they go on if the start fails.
+    /// Whether workers serve there from before this program: then it is removed only on purpose, and they go on if it
+    /// fails.
     inherited: bool,
 }
 
@@ -167,6 +171,11 @@ impl Listener {
         }
     }
 
+    /// The socket file that we made, if it is still to be there.
+    pub fn file(&self) -> Option<(&Path, FileIdentity)> {
+        self.file.as_ref().map(|file| (file.path.as_path(), file.identity))
+    }
+
     /// The descriptor that workers find it at.
     pub fn number(&self) -> RawFd {
         self.number
@@ -226,7 +235,7 @@ impl Listeners {
     ) -> Result<Self, ListenError> {
         let Claims { listeners: claims, released } = passed.claim(specs);
         let numbers = numbers(claims.iter().map(|(spec, _)| spec.descriptor), first)?;
-        let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new(), released };
+        let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new(), released, changes: 0 };
         let mut taken = Vec::new();
         for ((spec, passed), number) in claims.into_iter().zip(numbers) {
             let options = &spec.options;
@@ -327,7 +336,13 @@ impl Listeners {
         if let Ok(identity) = FileIdentity::at(&file.path) {
             file.identity = identity;
         }
+        self.changes += 1;
         Ok(())
+    }
+
+    /// A number that is another one when a listener has another socket or file.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether a listener takes the place of standard input.

@@ -13,9 +13,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use supervisor::{ExitStatus, Instant};
+use sys::reexec::Inherited;
 use sys::spawn::{ExecReport, ExecState, Plan, Spawned, spawn};
 
 use crate::errno::{io_reason, reason};
+use crate::handover::descriptor::{Kept, take as take_over};
+use crate::handover::state;
 use crate::messages::ended;
 use crate::span::seconds_text;
 
@@ -43,8 +46,14 @@ pub struct LogCommand {
 
 #[derive(Debug)]
 enum State {
-    Running { pid: i32, exec: ExecReport },
-    Dead { restart_due: Instant },
+    /// Where it reports whether it could be executed is not known after a crash of ours.
+    Running {
+        pid: i32,
+        exec: Option<ExecReport>,
+    },
+    Dead {
+        restart_due: Instant,
+    },
 }
 
 /// Why the command could not be started: a sentence that begins with the words of Server::Starter.
@@ -77,12 +86,10 @@ impl LogCommand {
         if arguments.is_empty() {
             return Err(failed("there is no command"));
         }
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok());
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let outputs = rustix::io::fcntl_dupfd_cloexec(&stdout, 3)
             .and_then(|stdout| Ok([stdout, rustix::io::fcntl_dupfd_cloexec(&stderr, 3)?]));
-        let environment: Vec<CString> = environment.collect();
+        let environment = own_environment();
         let spawned = run(&arguments, &environment, &reading_end, outputs.as_ref().ok()).map_err(failed_io)?;
         if let ExecState::Failed { errno, .. } = outcome(&spawned.exec).map_err(failed_io)? {
             // In an image without a shell the command itself may well be there.
@@ -96,11 +103,59 @@ impl LogCommand {
             environment,
             reading_end,
             outputs: outputs.ok(),
-            state: State::Running { pid: spawned.pid, exec: spawned.exec },
+            state: State::Running { pid: spawned.pid, exec: Some(spawned.exec) },
             restarted: None,
             pause: SHORTEST_PAUSE,
         };
         Ok((log_command, writing_end))
+    }
+
+    /// What the next image of the program has to know of it.
+    pub fn state(&self, kept: &mut Kept) -> state::LogCommand {
+        let outputs = self.outputs.as_ref();
+        let (pid, report, due) = match &self.state {
+            State::Running { pid, exec } => (Some(*pid), exec.as_ref().map(|exec| kept.keep(exec.as_fd())), None),
+            State::Dead { restart_due } => (None, None, Some(*restart_due)),
+        };
+        state::LogCommand {
+            reading_end: kept.keep(self.reading_end.as_fd()),
+            outputs: outputs.map(|[stdout, stderr]| [kept.keep(stdout.as_fd()), kept.keep(stderr.as_fd())]),
+            pid,
+            report,
+            due,
+            restarted: self.restarted,
+            pause: self.pause,
+        }
+    }
+
+    /// The command as the image before had it.
+    ///
+    /// # Errors
+    /// Its pipe is not there.
+    pub fn resume(
+        command: &str,
+        log: state::LogCommand,
+        now: Instant,
+        inherited: &mut Inherited,
+    ) -> Result<Self, String> {
+        let reading_end = take_over(inherited, log.reading_end).ok_or("the pipe of the log command is not there")?;
+        let outputs = log
+            .outputs
+            .and_then(|[stdout, stderr]| Some([take_over(inherited, stdout)?, take_over(inherited, stderr)?]));
+        let exec = log.report.and_then(|report| take_over(inherited, report)).map(ExecReport::from);
+        Ok(Self {
+            command: command.to_owned(),
+            arguments: arguments(command).ok_or("there is a zero byte in the log command")?,
+            environment: own_environment(),
+            reading_end,
+            outputs,
+            state: match log.pid {
+                Some(pid) => State::Running { pid, exec },
+                None => State::Dead { restart_due: log.due.unwrap_or(now) },
+            },
+            restarted: log.restarted,
+            pause: log.pause,
+        })
     }
 
     /// The PID of the command while it runs.
@@ -116,8 +171,8 @@ impl LogCommand {
         let State::Running { pid, exec } = &self.state else {
             return format!("a log command that was not running {}", ended(status));
         };
-        let fate = match exec.read() {
-            Ok(ExecState::Failed { errno, .. }) => format!("could not be executed: {}", reason(errno)),
+        let fate = match exec.as_ref().map(ExecReport::read) {
+            Some(Ok(ExecState::Failed { errno, .. })) => format!("could not be executed: {}", reason(errno)),
             _ => ended(status),
         };
         if self.restarted.is_some_and(|restarted| now.since(restarted) >= LONGEST_PAUSE) {
@@ -161,7 +216,7 @@ impl LogCommand {
         self.restarted = Some(now);
         match run(&self.arguments, &self.environment, &self.reading_end, self.outputs.as_ref()) {
             Ok(Spawned { pid, exec }) => {
-                self.state = State::Running { pid, exec };
+                self.state = State::Running { pid, exec: Some(exec) };
                 format!("log command `{}` started again (pid {pid})", self.command)
             }
             Err(error) => {
@@ -194,6 +249,12 @@ fn run(
         own_process_group: true,
         ..Plan::default()
     })
+}
+
+fn own_environment() -> Vec<CString> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+        .collect()
 }
 
 /// Waits until the command is executed, or is not.

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::handover::state;
+
 const MOST_LINES: usize = 20;
 const MOST_BYTES: u64 = 16 * 1024;
 /// Enough for every attempt that anybody looks at.
@@ -24,6 +26,16 @@ impl LogExcerpt {
     pub fn from_now(path: &Path) -> Self {
         let start = std::fs::metadata(path).map_or(0, |file| file.len());
         Self { path: path.to_owned(), start, own: HashSet::new() }
+    }
+
+    /// What the next image of the program has to know.
+    pub fn state(&self) -> state::Excerpt {
+        state::Excerpt { start: self.start, own: self.own.iter().cloned().collect() }
+    }
+
+    /// The part that the image before had in mind.
+    pub fn resume(path: &Path, excerpt: state::Excerpt) -> Self {
+        Self { path: path.to_owned(), start: excerpt.start, own: excerpt.own.into_iter().collect() }
     }
 
     /// Leaves this line out, which the superdaemon has written.

@@ -14,6 +14,8 @@ use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::handover::state;
+
 /// The lines that wait for their reader may take up as many bytes.
 const LIMIT: usize = 64 * 1024;
 
@@ -61,6 +63,21 @@ impl LogOutput {
     /// Lines go to where this descriptor leads, which is not changed in any way and may be closed afterwards.
     pub fn on(fd: BorrowedFd<'_>) -> LogOutput {
         LogOutput { way: Way::to(fd), queue: VecDeque::new(), queued: 0, lost: 0 }
+    }
+
+    /// What the next image of the program has to know.
+    pub fn state(&self) -> state::Log {
+        let line = |line: &Line| (line.bytes.as_slice().into(), line.stands_for);
+        state::Log { lines: self.queue.iter().map(line).collect(), lost: self.lost }
+    }
+
+    /// Goes on with what the image before could not write.
+    pub fn resume(&mut self, log: state::Log) {
+        for (text, stands_for) in log.lines {
+            self.push(Line { bytes: text.into_bytes(), stands_for });
+        }
+        self.lost = log.lost;
+        self.flush();
     }
 
     /// Writes a line, at once if possible, else as soon as [`LogOutput::flush`] can. The text has no line end.

@@ -9,6 +9,7 @@ mod errno;
 mod event_loop;
 mod export;
 mod file_identity;
+mod handover;
 mod listen_spec;
 mod listener_guard;
 mod listeners;
@@ -34,11 +35,21 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use config::Command;
+use sys::reexec::Arrival;
 
 /// The command line, a file or the environment was not as it must be (sysexits are not used: scripts test for 0).
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    match sys::reexec::arrive() {
+        Ok(None) => {}
+        Ok(Some(Arrival::Trial { state, inherited })) => return handover::answer_trial(&state, inherited),
+        Ok(Some(Arrival::Resumption(resumption))) => return superdaemon::resume(resumption),
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("there is no state to go on from: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    }
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
@@ -52,6 +63,7 @@ fn main() -> ExitCode {
         Command::Restart(verb) => verbs::restart(&verb),
         Command::Stop(verb) => verbs::stop(&verb),
         Command::Status(verb) => verbs::status(&verb),
+        Command::Upgrade(verb) => verbs::upgrade(&verb),
     }
 }
 

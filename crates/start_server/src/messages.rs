@@ -11,6 +11,7 @@ use supervisor::report::{AbandonReason, Failure, FailureKind, KillReason, Next, 
 use supervisor::{ExitStatus, Pid};
 use sys::signal::Signal;
 
+use crate::config::Config;
 use crate::errno::reason;
 use crate::span::seconds_text;
 
@@ -28,6 +29,16 @@ pub struct Words {
 }
 
 impl Words {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            program: config.program.name.to_string_lossy().into_owned(),
+            dir: config.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
+            signal_on_hup: config.signal_on_hup,
+            signal_on_term: config.signal_on_term,
+        }
+    }
+
     /// The lines for a report, without line ends; none for what needs no words.
     pub fn lines(&self, report: &Report) -> Vec<String> {
         match report {

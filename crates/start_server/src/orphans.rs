@@ -24,6 +24,10 @@ use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketAddrUnix, getsockname};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, geteuid, pidfd_getfd, pidfd_open, pidfd_send_signal};
 use sys::process_tree;
+use sys::reexec::Inherited;
+
+use crate::handover::descriptor::{Kept, take as take_over};
+use crate::handover::state;
 
 pub use drainers::drainers;
 use holders::{Holder, Marks, Who, holders_of, who};
@@ -46,6 +50,22 @@ pub struct Orphan {
 }
 
 impl Orphan {
+    /// What the next image of the program has to know of it.
+    pub fn state(&self, kept: &mut Kept) -> state::Orphan {
+        state::Orphan {
+            generation: self.generation,
+            pid: self.pid,
+            variable: self.variable.as_os_str().into(),
+            process: kept.keep(self.process.as_fd()),
+        }
+    }
+
+    /// As the image before had it. None if it is not held any more.
+    pub fn resume(orphan: state::Orphan, inherited: &mut Inherited) -> Option<Self> {
+        let process = take_over(inherited, orphan.process)?;
+        Some(Self { generation: orphan.generation, pid: orphan.pid, variable: orphan.variable.into(), process })
+    }
+
     /// Readable when it has ended.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.process.as_fd()

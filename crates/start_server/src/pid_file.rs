@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -16,7 +17,8 @@ use sys::process_tree;
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
 
-/// A PID file that this process holds the lock of. The lock survives a fork, but not an exec.
+/// A PID file that this process holds the lock of. The lock belongs to the open file, which no
+/// other program inherits.
 ///
 /// If it is dropped without [`PidFile::remove`], as when the start fails, a file that we made or wrote is removed and
 /// one that was there before is left as it was.
@@ -74,6 +76,16 @@ impl PidFile {
                 return Ok(PidFile { path: path.to_owned(), file, ours: created });
             }
         }
+    }
+
+    /// The file at this path as the image before this one had it: locked and written.
+    pub fn resume(path: &Path, file: OwnedFd) -> Self {
+        Self { path: path.to_owned(), file: file.into(), ours: true }
+    }
+
+    /// The open file, to which the lock belongs.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Writes the PID of the superdaemon, which replaces whatever was in the file.

@@ -9,6 +9,7 @@ use supervisor::report::ReadyBy;
 use supervisor::{Event, ExitStatus, Instant, RunningWorker};
 use sys::accept_probe::{Answer, Probe};
 
+use crate::handover::state;
 use crate::readiness::check::Check;
 
 /// The pauses between looks at a generation that does not accept yet; the last one repeats.
@@ -113,6 +114,29 @@ impl Proving {
                 let line = failed.map(|error| format!("failed to run the check command: {error}; trying again"));
                 Step { event: None, line }
             }
+        }
+    }
+
+    /// What the next image of the program has to know: of a check command only, looks are begun anew.
+    pub fn state(&self) -> Option<state::Check> {
+        match self {
+            Self::Checking(check) => Some(check.state()),
+            Self::Nothing | Self::Looking(_) => None,
+        }
+    }
+
+    /// Goes on with the check command of the image before.
+    pub fn resume(&mut self, before: state::Check) {
+        if let Self::Checking(check) = self {
+            check.resume(before);
+        }
+    }
+
+    /// The check command while it runs.
+    pub fn check_pid(&self) -> Option<i32> {
+        match self {
+            Self::Checking(check) => check.pid(),
+            Self::Nothing | Self::Looking(_) => None,
         }
     }
 

@@ -13,11 +13,14 @@ use std::time::Duration;
 
 use supervisor::report::{Failure, FailureKind, Next, Report};
 use supervisor::{GenerationNumber, GenerationState, Instant};
+use sys::reexec::Inherited;
 
 use self::channel::{Channel, Kind, Message};
 use self::memory::Memory;
 use self::passed::Passed;
 use crate::config::{Config, ReadyRule};
+use crate::handover::descriptor::{Kept, take};
+use crate::handover::state;
 use crate::listeners::{Listener, Listeners};
 use crate::messages::describe;
 
@@ -61,6 +64,23 @@ enum Phase {
     Stopping,
 }
 
+impl Phase {
+    const ALL: [Self; 4] = [Self::Starting, Self::Serving, Self::Reloading, Self::Stopping];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Reloading => "reloading",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+}
+
 impl ServiceManager {
     /// The manager that the environment tells of, through `variable`. Also a sentence about what makes no sense.
     pub fn find(variable: &dyn Fn(&str) -> Option<OsString>, config: &Config, now: Instant) -> (Self, Option<String>) {
@@ -91,6 +111,29 @@ impl ServiceManager {
             status: String::new(),
         };
         (manager, warning)
+    }
+
+    /// What the next image of the program has to know; nothing if there is no manager. What waits to be sent is sent
+    /// again there, as far as it still matters.
+    pub fn state(&self, kept: &mut Kept) -> Option<state::ServiceManager> {
+        self.channel.as_ref()?;
+        Some(state::ServiceManager {
+            phase: self.phase.name().to_owned(),
+            is_restart_queued: self.is_restart_queued,
+            is_failing: self.is_failing,
+            failure: self.failure.clone(),
+            memory: self.memory.as_ref().map(|memory| kept.keep(memory.as_fd())),
+        })
+    }
+
+    /// Goes on where another image of the program was.
+    pub fn resume(&mut self, state: state::ServiceManager, inherited: &mut Inherited) {
+        self.phase = Phase::named(&state.phase).unwrap_or(Phase::Serving);
+        self.is_restart_queued = state.is_restart_queued;
+        self.is_failing = state.is_failing;
+        self.failure = state.failure;
+        let memory = state.memory.and_then(|memory| take(inherited, memory));
+        self.memory = memory.and_then(|memory| Memory::read(memory).ok());
     }
 
     /// Takes the memory out of what was passed. What is left are sockets.
@@ -205,6 +248,11 @@ impl ServiceManager {
             let time = by.saturating_add(MARGIN).as_micros();
             self.send(Kind::Extend, format!("EXTEND_TIMEOUT_USEC={}", u64::try_from(time).unwrap_or(u64::MAX)));
         }
+    }
+
+    /// Whether it ends whoever does not show that the loop turns.
+    pub fn has_watchdog(&self) -> bool {
+        self.watchdog.is_some()
     }
 
     /// When [`ServiceManager::pat_watchdog`] is due.

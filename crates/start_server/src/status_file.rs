@@ -38,6 +38,16 @@ impl StatusFile {
         StatusFile { path: path.to_owned(), temporary: temporary.into(), written: None }
     }
 
+    /// The status file as the image before this one had it.
+    pub fn resume(path: &Path, pid: u32, written: Option<FileIdentity>) -> StatusFile {
+        StatusFile { written, ..Self::new(path, pid) }
+    }
+
+    /// The file as we wrote it last.
+    pub fn written(&self) -> Option<FileIdentity> {
+        self.written
+    }
+
     /// Makes sure, at the start, that the file can be written later. Leaves no trace.
     ///
     /// # Errors

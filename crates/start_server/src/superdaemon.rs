@@ -1,22 +1,27 @@
 //! Being a superdaemon, from the command line to the exit code: sets everything up, in an order in which every error
 //! is met before anything is spawned; hands over to the event loop; cleans up.
 
+use std::ffi::{CString, OsString};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use sys::background::{Notice, Role, Voice, into_background};
+use sys::reexec::Resumption;
 use sys::signal::SignalFd;
 
 use crate::config::{Config, LogTarget, ReadyRule};
 use crate::control_socket::ControlSocket;
 use crate::environment::Environment;
 use crate::errno::io_reason;
-use crate::event_loop::{EventLoop, Parts, now};
+use crate::event_loop::{Arrival, EventLoop, Parts, Succession, now};
+use crate::handover::descriptor::take;
+use crate::handover::{self, Unknown};
 use crate::listeners::{Listeners, PassedSockets, resolve_hosts};
 use crate::log_command::LogCommand;
 use crate::log_output::{LogOutput, open_log_file};
@@ -58,12 +63,7 @@ fn launcher(notice: Notice) -> ExitCode {
 
 fn supervise(config: Config, passed: Vec<Passed>, voice: Option<Voice>) -> ExitCode {
     match set_up(config, passed, voice.is_some()) {
-        Ok(parts) => {
-            let (as_asked, mut parts) = EventLoop::new(parts, voice).run();
-            parts.service_manager.take_leave(&parts.listeners, as_asked);
-            clean_up(parts);
-            if as_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+        Ok((parts, succession)) => finish(EventLoop::new(parts, voice, succession).run()),
         Err(error) => match voice {
             Some(voice) => {
                 voice.failed(&error);
@@ -74,8 +74,104 @@ fn supervise(config: Config, passed: Vec<Passed>, voice: Option<Voice>) -> ExitC
     }
 }
 
+fn finish((as_asked, mut parts): (bool, Parts)) -> ExitCode {
+    parts.service_manager.take_leave(&parts.listeners, as_asked);
+    clean_up(parts);
+    if as_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Goes on in this process where another image of the program was: nothing is set up, everything is taken over. What
+/// cannot be taken over gives that image its place back.
+pub fn resume(mut resumption: Resumption) -> ExitCode {
+    let (mut state, unknown) = or_go_back(handover::read(&resumption.state));
+    // If another program was executed and could not go on, this one gets back the command line that it had.
+    let came_back = resumption.crash.is_some() && state.upgrade.is_some();
+    let command_line: Vec<OsString> = if came_back {
+        std::mem::take(&mut state.command_line).into_iter().map(Into::into).collect()
+    } else {
+        std::env::args_os().collect()
+    };
+    let config = *or_go_back(handover::config(command_line.iter().skip(1).cloned()));
+    name_the_process(command_line.first());
+    let mut log = LogOutput::on(std::io::stderr().as_fd());
+    log.resume(std::mem::take(&mut state.log));
+    let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
+    environment.resume(std::mem::take(&mut state.envdir));
+    for warning in environment.reload() {
+        log.line(&warning);
+    }
+    let signals = or_go_back(SignalFd::take_over().map_err(text("failed to take over the signals")));
+    let inherited = &mut resumption.inherited;
+    let listeners = or_go_back(handover::listeners(&state));
+    let listeners = or_go_back(Listeners::resume(&config, listeners, inherited));
+    environment.remove_stale(listeners.all());
+    let recipe = or_go_back(Recipe::new(&config, &listeners));
+    let pid_file = config.pid_file.as_ref().map(|path| {
+        let file = state.pid_file.and_then(|file| take(inherited, file));
+        PidFile::resume(path, or_go_back(file.ok_or_else(|| "the PID file is not open".to_owned())))
+    });
+    let status_file =
+        config.status_file.as_ref().map(|path| StatusFile::resume(path, std::process::id(), state.status_file));
+    let control = state.control.take().map(|control| or_go_back(ControlSocket::resume(control, inherited)));
+    let log_command = match (&config.log, state.log_command.take()) {
+        (Some(LogTarget::Command(command)), Some(log)) => {
+            Some(or_go_back(LogCommand::resume(command, log, now(), inherited)))
+        }
+        _ => None,
+    };
+    // What is odd about it was said at the start.
+    let (mut service_manager, _) = ServiceManager::find(&|name| std::env::var_os(name), &config, now());
+    if let Some(state) = state.service_manager.take() {
+        service_manager.resume(state, inherited);
+    }
+    let parts = Parts {
+        control,
+        config,
+        signals,
+        environment,
+        listeners,
+        recipe,
+        log,
+        log_command,
+        pid_file,
+        status_file,
+        service_manager,
+    };
+    finish(EventLoop::resume(parts, state, unknown, Arrival { resumption, command_line }).go_on())
+}
+
+/// An error must not clean anything up: it all belongs to the image that is gone back to.
+fn or_go_back<T>(result: Result<T, String>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(reason) => Resumption::go_back(&reason),
+    }
+}
+
+/// A program that is executed by its descriptor has a number for its name in ps(1).
+fn name_the_process(first_word: Option<&OsString>) {
+    let name = first_word.and_then(|word| Path::new(word).file_name()).unwrap_or_default();
+    if let Ok(name) = CString::new(name.as_bytes()) {
+        // If it does not work, it is only a name.
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// Where the program's file is, as an absolute path: what is there later is what an upgrade executes.
+fn own_path(first_word: Option<&OsString>) -> PathBuf {
+    let word = first_word.map(PathBuf::from).unwrap_or_default();
+    let found = if word.as_os_str().as_bytes().contains(&b'/') {
+        std::path::absolute(&word).ok()
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let candidates = std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(&word)).ok());
+        candidates.into_iter().find(|candidate| candidate.is_file())
+    };
+    found.or_else(|| std::env::current_exe().ok()).unwrap_or(word)
+}
+
 /// Does everything that can fail before a worker is spawned. What was made is unmade if a later step fails.
-fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Result<Parts, String> {
+fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Result<(Parts, Succession), String> {
     let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
     let mut log = LogOutput::on(std::io::stderr().as_fd());
     for warning in environment.reload() {
@@ -138,7 +234,7 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
             .map_err(text("failed to open /dev/null as standard input"))?;
     }
     service_manager.keep(&mut listeners);
-    Ok(Parts {
+    let mut parts = Parts {
         control,
         config,
         signals,
@@ -150,7 +246,14 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
         pid_file,
         status_file,
         service_manager,
-    })
+    };
+    let command_line: Vec<OsString> = std::env::args_os().collect();
+    let path = own_path(command_line.first());
+    let mut succession = Succession::new(&parts, path, command_line, Unknown::default())?;
+    if let Err(error) = succession.prepare(&parts, None) {
+        parts.log.line(&format!("{error}: a crash of the superdaemon would be its end, and it cannot be upgraded"));
+    }
+    Ok((parts, succession))
 }
 
 fn open_log(target: Option<&LogTarget>) -> Result<(Option<LogCommand>, Option<OwnedFd>), String> {

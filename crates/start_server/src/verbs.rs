@@ -6,10 +6,12 @@ mod original;
 mod restart;
 mod status;
 mod stop;
+mod upgrade;
 
 pub use restart::restart;
 pub use status::status;
 pub use stop::stop;
+pub use upgrade::upgrade;
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -32,6 +32,8 @@ pub enum Action {
 
 /// What a worker is told. The program knows which signal means it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Order {
     /// A newer generation serves: finish and go (`--signal-on-hup`).
     Retire,

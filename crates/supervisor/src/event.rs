@@ -84,6 +84,8 @@ pub enum Event {
 
 /// Who wants a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Requester {
     /// A signal, to which nobody can be answered.
     Signal,
@@ -100,6 +102,8 @@ pub enum Requester {
 
 /// What somebody who asked for a restart waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Until {
     /// The new generation has become current.
     Commit,

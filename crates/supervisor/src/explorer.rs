@@ -11,11 +11,14 @@
 //! | `story` | how a finding is told |
 //! | `machine` | what can be explored |
 //! | `broken`, `original` | machines with faults, which must be found |
+//! | `rewritten` | a machine that is written down and read again after each step |
 
 mod broken;
 mod invariants;
 mod machine;
 mod original;
+#[cfg(feature = "serde")]
+mod rewritten;
 mod search;
 mod setup;
 mod story;
@@ -154,6 +157,21 @@ fn walked(seeds: std::ops::RangeInclusive<u64>, length: usize) -> Result<(), Str
 #[test]
 fn the_promises_hold_on_long_walks() {
     walked(1..=10, 3000).unwrap_or_else(|story| panic!("\n{story}"));
+}
+
+/// A program that takes the place of this one at any moment goes on just as this one would have.
+#[test]
+#[cfg(feature = "serde")]
+fn the_promises_hold_when_the_state_is_handed_over_at_every_step() {
+    for mut setup in setups() {
+        setup.bounds = Bounds::NONE;
+        let setup = Rc::new(setup);
+        let machine = rewritten::Rewritten::new(&setup.policy, &setup.settings[0]);
+        for seed in 1..=3 {
+            search::walk(&setup, &machine, seed, 500)
+                .unwrap_or_else(|story| panic!("seed {seed}, {}", story.tell(&setup, &machine)));
+        }
+    }
 }
 
 #[test]

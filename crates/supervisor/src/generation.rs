@@ -7,6 +7,7 @@ use crate::time::Instant;
 /// A generation is the set of its workers; when the last of them has gone, so has it. Today it has
 /// one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Generation {
     pub number: GenerationNumber,
     pub workers: Vec<Pid>,

@@ -38,5 +38,5 @@ pub use event::{Event, Requester, StopRequester};
 pub use policy::{AutoRestart, Policy, Readiness, Settings};
 pub use process::{ExitStatus, GenerationNumber, Pid, RequestId};
 pub use report::Report;
-pub use supervisor::{GenerationState, Role, Supervisor};
+pub use supervisor::{GenerationState, Memory, Role, Supervisor};
 pub use time::Instant;

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// The identifier of a process that the superdaemon spawned, as the kernel numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pid(pub i32);
 
 impl fmt::Display for Pid {
@@ -15,6 +16,7 @@ impl fmt::Display for Pid {
 /// The number of a generation: 1 for the first, and the next for every further attempt to run the
 /// program, failed ones too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GenerationNumber(pub u32);
 
 impl fmt::Display for GenerationNumber {
@@ -25,6 +27,7 @@ impl fmt::Display for GenerationNumber {
 
 /// Names one request of somebody who waits for its answer. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RequestId(pub u64);
 
 /// A wait status as wait(2) gives it: the exit code times 256, or the number of the signal that

@@ -244,6 +244,8 @@ pub enum FailureKind {
 
 /// Why an attempt was ended by the superdaemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum AbandonReason {
     /// It was not ready within this time of its spawn.
     NotReadyWithin(Duration),
@@ -267,6 +269,8 @@ pub enum Next {
 
 /// What proved a generation ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum ReadyBy {
     /// It lived for an interval.
     Alive,
@@ -280,6 +284,8 @@ pub enum ReadyBy {
 
 /// What a new process does between fork and exec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum SpawnStage {
     /// Entering a process group of its own.
     ProcessGroup,
@@ -295,6 +301,8 @@ pub enum SpawnStage {
 
 /// Why all workers are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum KillReason {
     /// SIGQUIT, or the third request to stop.
     Asked,

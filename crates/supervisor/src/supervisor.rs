@@ -26,6 +26,14 @@ use stopping::Stopping;
 pub struct Supervisor {
     policy: Policy,
     settings: Settings,
+    memory: Memory,
+}
+
+/// All that a supervisor knows besides what the operator chose. Who has it can go on where the supervisor was: with the
+/// feature `serde` it can be written down, for the program that takes the place of this one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Memory {
     /// The number that the last spawn took.
     last: GenerationNumber,
     phase: Phase,
@@ -34,12 +42,29 @@ pub struct Supervisor {
 impl Supervisor {
     /// A supervisor that waits for [`Event::Start`].
     pub fn new(policy: Policy, settings: Settings) -> Self {
-        Self { policy, settings, last: GenerationNumber(0), phase: Phase::Fresh { adopted: Vec::new() } }
+        let phase = Phase::Fresh { adopted: Vec::new() };
+        Self { policy, settings, memory: Memory { last: GenerationNumber(0), phase } }
+    }
+
+    /// A supervisor that goes on where another one was. What is under way keeps the deadlines that it has; the policy and
+    /// the settings, which may be others than before, hold for what begins from now on.
+    pub fn resume(policy: Policy, settings: Settings, memory: Memory) -> Self {
+        Self { policy, settings, memory }
+    }
+
+    /// What there is to know for [`Supervisor::resume`].
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The number that the last spawn took.
+    pub fn last_number(&self) -> GenerationNumber {
+        self.memory.last
     }
 
     /// Takes note that these numbers are taken, by attempts that nothing else is known of.
     pub fn skip_numbers(&mut self, up_to: GenerationNumber) {
-        self.last = self.last.max(up_to);
+        self.memory.last = self.memory.last.max(up_to);
     }
 
     /// Takes note of an event and says what is to be done about it, in order.
@@ -52,10 +77,10 @@ impl Supervisor {
             self.settings = settings;
             return self.handle(now, Event::Tick);
         }
-        let mut turn =
-            Turn { now, policy: &self.policy, settings: &self.settings, last: &mut self.last, actions: &mut actions };
-        let phase = std::mem::replace(&mut self.phase, Phase::Over);
-        self.phase = match phase {
+        let Self { policy, settings, memory } = self;
+        let mut turn = Turn { now, policy, settings, last: &mut memory.last, actions: &mut actions };
+        let phase = std::mem::replace(&mut memory.phase, Phase::Over);
+        memory.phase = match phase {
             Phase::Fresh { adopted } => fresh(adopted, event, &mut turn),
             Phase::Running(running) => running.handle(event, &mut turn),
             Phase::Stopping(stopping) => stopping.handle(event, &mut turn),
@@ -69,7 +94,7 @@ impl Supervisor {
     /// Deadlines are part of the state that they belong to. There is nothing to arm or to disarm,
     /// so none can be left behind by a state that has passed.
     pub fn next_deadline(&self) -> Option<Instant> {
-        match &self.phase {
+        match &self.memory.phase {
             Phase::Running(running) => running.next_deadline(&self.settings),
             Phase::Stopping(stopping) => stopping.next_deadline(),
             Phase::Fresh { .. } | Phase::Over => None,
@@ -78,7 +103,7 @@ impl Supervisor {
 
     /// The generation whose proof of readiness is wanted now, if any, and its worker.
     pub fn awaiting_proof(&self) -> Option<RunningWorker> {
-        match &self.phase {
+        match &self.memory.phase {
             Phase::Running(running) => running.awaiting_proof(),
             _ => None,
         }
@@ -86,7 +111,7 @@ impl Supervisor {
 
     /// The generation that serves.
     pub fn current(&self) -> Option<GenerationNumber> {
-        match &self.phase {
+        match &self.memory.phase {
             Phase::Running(running) => running.current_number(),
             _ => None,
         }
@@ -94,7 +119,7 @@ impl Supervisor {
 
     /// Every generation that has a process, in the order of their numbers, and what it is doing.
     pub fn generations(&self) -> Vec<GenerationState> {
-        let mut states: Vec<GenerationState> = match &self.phase {
+        let mut states: Vec<GenerationState> = match &self.memory.phase {
             Phase::Fresh { adopted } => adopted.iter().map(|old| GenerationState::of(old, Role::Waiting)).collect(),
             Phase::Running(running) => running.states(),
             Phase::Stopping(stopping) => stopping.states(),
@@ -106,12 +131,12 @@ impl Supervisor {
 
     /// Whether the end has begun.
     pub fn is_stopping(&self) -> bool {
-        matches!(self.phase, Phase::Stopping(_) | Phase::Over)
+        matches!(self.memory.phase, Phase::Stopping(_) | Phase::Over)
     }
 
     /// Whether [`Action::Exit`] was given.
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over)
+        matches!(self.memory.phase, Phase::Over)
     }
 }
 
@@ -165,6 +190,8 @@ pub enum Role {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 enum Phase {
     Fresh { adopted: Vec<Generation> },
     Running(Box<Running>),

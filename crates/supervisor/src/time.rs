@@ -6,6 +6,7 @@ use std::time::Duration;
 /// A moment, in nanoseconds since an arbitrary start that stays the same for the life of the
 /// machine (Linux: `CLOCK_MONOTONIC`), and so keeps its meaning when a program replaces itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Instant(u64);
 
 impl Instant {

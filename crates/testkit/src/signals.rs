@@ -1,6 +1,6 @@
 //! The names of signals, as a command line and a log spell them. Used by the harness and by `testserver`.
 
-const NAMES: [(&str, i32); 20] = [
+const NAMES: [(&str, i32); 23] = [
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
     ("QUIT", libc::SIGQUIT),
@@ -9,6 +9,9 @@ const NAMES: [(&str, i32); 20] = [
     ("USR1", libc::SIGUSR1),
     ("SEGV", libc::SIGSEGV),
     ("USR2", libc::SIGUSR2),
+    ("BUS", libc::SIGBUS),
+    ("ILL", libc::SIGILL),
+    ("FPE", libc::SIGFPE),
     ("PIPE", libc::SIGPIPE),
     ("ALRM", libc::SIGALRM),
     ("TERM", libc::SIGTERM),

@@ -37,7 +37,7 @@ SIGNAL is a name in any case, with or without SIG, or a number.";
     name = "start_server",
     about = ABOUT,
     override_usage = "start_server [OPTIONS] -- PROGRAM [ARGUMENT]...\n       \
-                      start_server --restart|--stop|--status --pid-file=FILE [OPTIONS]",
+                      start_server --restart|--stop|--status|--upgrade --pid-file=FILE [OPTIONS]",
     no_binary_name = true,
     disable_help_flag = true,
     disable_version_flag = true,
@@ -151,7 +151,7 @@ pub(super) struct Options {
     /// Proof that a new generation serves: alive (it outlives the interval), notify (it says so to
     /// $NOTIFY_SOCKET), accept (it is seen to wait for connections) or exec:COMMAND (COMMAND
     /// succeeds) [default: alive]
-    #[arg(long, help_heading = READINESS, value_name = "RULE", value_parser = text(ready_rule), verbatim_doc_comment)]
+    #[arg(long, help_heading = READINESS, value_name = "RULE", value_parser = text(str::parse::<ReadyRule>), verbatim_doc_comment)]
     pub(super) ready: Option<ReadyRule>,
 
     /// Time after which a generation without that proof has failed, unless it is alive [default: 60]
@@ -210,11 +210,17 @@ pub(super) struct Options {
     #[arg(long, help_heading = VERBS)]
     pub(super) status: bool,
 
+    /// Replace start_server itself in place by the file that it was started from, or by FILE; with a PROGRAM, the
+    /// options and the program given here replace those in force
+    #[arg(long, help_heading = VERBS, value_name = "FILE", num_args = 0..=1, require_equals = true,
+          verbatim_doc_comment)]
+    pub(super) upgrade: Option<Option<PathBuf>>,
+
     /// Process id of the start_server that is addressed [default: from --pid-file]
     #[arg(long, help_heading = VERBS, value_name = "PID", value_parser = text(process_id))]
     pub(super) pid: Option<i32>,
 
-    /// With --restart and --stop: time to wait for the outcome [default: no limit]
+    /// With --restart, --stop and --upgrade: time to wait for the outcome [default: no limit]
     #[arg(long, help_heading = VERBS, value_name = "SECONDS", value_parser = text(deadline))]
     pub(super) timeout: Option<Duration>,
 
@@ -305,18 +311,6 @@ fn signal(text: &str) -> Result<Signal, UnknownSignal> {
     match text {
         "" | "0" => Ok(Signal::TERM),
         text => Signal::parse(text),
-    }
-}
-
-fn ready_rule(text: &str) -> Result<ReadyRule, &'static str> {
-    match text {
-        "alive" => Ok(ReadyRule::Alive),
-        "notify" => Ok(ReadyRule::Notify),
-        "accept" => Ok(ReadyRule::Accept),
-        text => match text.strip_prefix("exec:").map(str::trim_ascii) {
-            Some(command) if !command.is_empty() => Ok(ReadyRule::Exec(command.to_owned())),
-            _ => Err("alive, notify, accept or exec:COMMAND expected"),
-        },
     }
 }
 

@@ -61,7 +61,10 @@ impl EventLoop {
         let spawned = parts.recipe.spawn(generation.0, &parts.listeners, environment)?;
         let pid = Pid(spawned.pid);
         self.newborns.push(Newborn { generation, pid, report: spawned.exec });
-        self.notes.insert(generation, Notes { worker: Some(pid), notify, ..Notes::default() });
+        self.notes.insert(
+            generation,
+            Notes { worker: Some(pid), notify, ready_by: None, says: None, rule: self.parts.config.ready.clone() },
+        );
         Ok(pid)
     }
 
@@ -112,6 +115,16 @@ impl EventLoop {
                 && process_tree::variable(process.pid, "SERVER_STARTER_GENERATION")
                     .is_some_and(|value| Some(value.to_string_lossy().as_ref()) == generation.as_deref())
         })
+    }
+
+    /// As it was published last, or should have been.
+    pub(super) fn publish_anew(&mut self) {
+        let states = self.supervisor.generations();
+        let ready = states.iter().filter(|state| state.ready_at.is_some());
+        let running =
+            ready.flat_map(|state| state.workers.iter().map(|&pid| RunningWorker { generation: state.number, pid }));
+        let running: Vec<RunningWorker> = running.collect();
+        self.publish(&running);
     }
 
     fn publish(&mut self, running: &[RunningWorker]) {

@@ -101,7 +101,7 @@ impl Guards {
             asked_at: None,
         };
         for (place, listener) in listeners.all().iter().enumerate() {
-            let file = listener.path().and_then(|path| KeptName::new(path).ok());
+            let file = listener.file().and_then(|(path, identity)| KeptName::of(path, identity).ok());
             if let Some(file) = &file {
                 guards.watch.add_file(file.path());
                 if !file.is_kept() {

@@ -35,6 +35,8 @@ impl EventLoop {
             stopping: self.supervisor.is_stopping(),
             restarts: self.tally.restarts,
             failures: self.tally.failures,
+            upgrades: self.tally.upgrades,
+            crashes: self.tally.crashes,
             last_failure: self.tally.last_failure.as_ref().map(|(text, _)| text.clone()),
             last_failure_ago_ms: self.tally.last_failure.as_ref().map(|(_, at)| milliseconds(now.since(*at))),
             generations: self.supervisor.generations().iter().map(|state| self.generation(state)).collect(),

@@ -12,6 +12,7 @@ use sys::process_tree;
 use sys::signal::Signal;
 
 use super::{EventLoop, now};
+use crate::handover::state;
 use crate::messages::plural;
 
 /// How often the last processes are looked for when nobody reports their end.
@@ -24,6 +25,16 @@ pub(super) struct Strays {
     /// The worker, which led their process group.
     leader: Pid,
     kill_at: Instant,
+}
+
+impl Strays {
+    pub(super) fn state(&self) -> state::Strays {
+        state::Strays { generation: self.generation, leader: self.leader, kill_at: self.kill_at }
+    }
+
+    pub(super) fn resume(strays: state::Strays) -> Self {
+        Self { generation: strays.generation, leader: strays.leader, kill_at: strays.kill_at }
+    }
 }
 
 impl EventLoop {

@@ -59,6 +59,17 @@ impl KeptName {
         Ok(name)
     }
 
+    /// The names of a file that is known already. If it has lost the one that is for everybody, it gets that back.
+    ///
+    /// # Errors
+    /// It is gone, or something else has its name now.
+    pub fn of(path: &Path, identity: FileIdentity) -> io::Result<Self> {
+        if let Some(kept) = hidden(path).filter(|kept| identity.is_at(kept) && !identity.is_at(path)) {
+            linkat(CWD, &kept, CWD, path, AtFlags::empty())?;
+        }
+        if identity.is_at(path) { Self::new(path) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
     /// The name that is for everybody.
     pub fn path(&self) -> &Path {
         &self.path

@@ -185,32 +185,49 @@ impl PassedSocket {
             && sockopt::ipv6_v6only(&self.socket) == Ok(false)
     }
 
-    /// The specification that it would have been made from.
     fn spec(&self) -> ListenSpec {
-        let host_port = |bound: &std::net::SocketAddr| HostPort {
-            host: match bound.ip() {
-                std::net::IpAddr::V4(host) => Host::V4(host),
-                std::net::IpAddr::V6(host) => Host::V6(host),
-            },
-            port: bound.port(),
-        };
-        let unix = |at: UnixAddress| match self.kind {
-            Kind::UnixDatagram => ListenAddress::UnixDatagram(at),
-            _ => ListenAddress::Unix(at),
-        };
-        let address = match &self.address {
-            BoundAddress::Internet(bound) if self.kind == Kind::Udp => ListenAddress::Udp(host_port(bound)),
-            BoundAddress::Internet(bound) => ListenAddress::Tcp(host_port(bound)),
-            BoundAddress::Path(path) => unix(UnixAddress::Path(PathBuf::from(OsStr::from_bytes(path)))),
-            BoundAddress::Abstract(name) => unix(UnixAddress::Abstract(name.clone())),
-        };
-        ListenSpec {
-            spelling: OsStr::from_bytes(&self.address.bytes()).to_owned(),
-            name: self.name.clone(),
-            address,
-            descriptor: None,
-            options: ListenOptions::default(),
-        }
+        spec_of(self.kind, &self.address, self.name.clone())
+    }
+}
+
+/// The specification of a listener that is on no command line.
+///
+/// # Errors
+/// It cannot be listened on: a sentence.
+pub(super) fn passed_spec(
+    socket: &OwnedFd,
+    address: &BoundAddress,
+    name: Option<String>,
+) -> Result<ListenSpec, String> {
+    let (kind, _) = look(socket).map_err(|why| format!("failed to listen on {address}: {why}"))?;
+    Ok(spec_of(kind, address, name))
+}
+
+/// The specification that a socket would have been made from.
+fn spec_of(kind: Kind, address: &BoundAddress, name: Option<String>) -> ListenSpec {
+    let host_port = |bound: &std::net::SocketAddr| HostPort {
+        host: match bound.ip() {
+            std::net::IpAddr::V4(host) => Host::V4(host),
+            std::net::IpAddr::V6(host) => Host::V6(host),
+        },
+        port: bound.port(),
+    };
+    let unix = |at: UnixAddress| match kind {
+        Kind::UnixDatagram => ListenAddress::UnixDatagram(at),
+        _ => ListenAddress::Unix(at),
+    };
+    let place = match address {
+        BoundAddress::Internet(bound) if kind == Kind::Udp => ListenAddress::Udp(host_port(bound)),
+        BoundAddress::Internet(bound) => ListenAddress::Tcp(host_port(bound)),
+        BoundAddress::Path(path) => unix(UnixAddress::Path(PathBuf::from(OsStr::from_bytes(path)))),
+        BoundAddress::Abstract(name) => unix(UnixAddress::Abstract(name.clone())),
+    };
+    ListenSpec {
+        spelling: OsStr::from_bytes(&address.bytes()).to_owned(),
+        name,
+        address: place,
+        descriptor: None,
+        options: ListenOptions::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use sys::spawn::{Plan, spawn};
 
 /// What runs the command.
 pub const SHELL: &str = "/bin/sh";
+use crate::handover::state;
 
 /// The pause after the first failed check; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -57,6 +58,27 @@ impl Check {
             pause: FIRST_PAUSE,
             state: State::Pausing { until: now },
         })
+    }
+
+    /// What the next image of the program has to know of them.
+    pub fn state(&self) -> state::Check {
+        let (pid, due) = match self.state {
+            State::Running { pid } => (Some(pid), None),
+            State::Pausing { until } => (None, Some(until)),
+        };
+        state::Check { generation: self.worker.generation, pid, due, pause: self.pause }
+    }
+
+    /// Goes on where the image before was: a command that runs is waited for.
+    pub fn resume(&mut self, check: state::Check) {
+        if check.generation == self.worker.generation {
+            self.pause = check.pause;
+            if let Some(pid) = check.pid {
+                self.state = State::Running { pid };
+            } else if let Some(until) = check.due {
+                self.state = State::Pausing { until };
+            }
+        }
     }
 
     /// Whose checks these are.

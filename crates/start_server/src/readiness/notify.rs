@@ -13,6 +13,10 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use sys::credentials::{self, Credentials};
 use sys::process_tree;
+use sys::reexec::Inherited;
+
+use crate::handover::descriptor::{Kept, take as take_over};
+use crate::handover::state;
 
 /// systemd reads as much.
 const LONGEST_DATAGRAM: usize = 4096;
@@ -53,6 +57,16 @@ impl NotifySocket {
         socket.set_nonblocking(true)?;
         credentials::ask_for_senders(&socket)?;
         Ok(Self { socket, name })
+    }
+
+    /// What the next image of the program has to know of it.
+    pub fn state(&self, kept: &mut Kept) -> state::Notify {
+        state::Notify { socket: kept.keep(self.socket.as_fd()), name: self.name.clone() }
+    }
+
+    /// The socket as the image before had it. None if it is not there.
+    pub fn resume(notify: state::Notify, inherited: &mut Inherited) -> Option<Self> {
+        Some(Self { socket: take_over(inherited, notify.socket)?.into(), name: notify.name })
     }
 
     /// The value of `NOTIFY_SOCKET`; the `@` stands for the abstract name space.

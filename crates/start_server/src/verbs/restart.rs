@@ -73,7 +73,7 @@ fn try_restart(verb: &RestartVerb) -> Result<Ending, Failure> {
             Ending::Failed
         }
         Reply::Error { reason } => return Err(Failure::new(Ending::Failed, reason)),
-        Reply::Stopped | Reply::Status(_) | Reply::Progress { .. } => {
+        Reply::Stopped | Reply::Status(_) | Reply::Upgraded { .. } | Reply::Refused { .. } | Reply::Progress { .. } => {
             return Err(Failure::new(Ending::Failed, "the superdaemon gave an answer to another question"));
         }
     })

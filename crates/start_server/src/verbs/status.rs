@@ -80,6 +80,9 @@ fn describe(status: &Status) -> String {
         status.ready_rule,
     );
     text += &format!("  restarts: {}, failed attempts: {}\n", status.restarts, status.failures);
+    if status.upgrades > 0 || status.crashes > 0 {
+        text += &format!("  upgrades in place: {}, crashes survived: {}\n", status.upgrades, status.crashes);
+    }
     if let (Some(failure), Some(ago)) = (&status.last_failure, status.last_failure_ago_ms) {
         text += &format!("  last failure: {failure}, {} ago\n", milliseconds(ago));
     }

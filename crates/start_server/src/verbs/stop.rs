@@ -39,6 +39,8 @@ fn try_stop(verb: &StopVerb) -> Result<Ending, Failure> {
         | Reply::Failed { .. }
         | Reply::Stopping
         | Reply::Status(_)
+        | Reply::Upgraded { .. }
+        | Reply::Refused { .. }
         | Reply::Progress { .. } => {
             Err(Failure::new(Ending::Failed, "the superdaemon gave an answer to another question"))
         }

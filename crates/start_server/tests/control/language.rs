@@ -59,13 +59,13 @@ fn nonsense_gets_a_sentence_at_once() {
         (b"{\"version\":1}\n", "is not understood"),
         (b"{\"version\":1,\"request\":\"restart\",\"until\":\"tomorrow\"}\n", "is not understood"),
         (GIVE_UP.as_bytes(), "there is nothing to give up"),
-        (&[b'['; 4000], "a request is a line of at most 4096 bytes"),
-        (&[b'x'; 100_000], "a request is a line of at most 4096 bytes"),
+        (&[b'['; 65_000], "a request is a line of at most 65536 bytes"),
+        (&[b'x'; 100_000], "a request is a line of at most 65536 bytes"),
     ] {
         let mut client = Client::connect(&daemon);
         client.send_all_that_fits(nonsense);
-        if nonsense == [b'['; 4000] {
-            client.send([b'['; 96]);
+        if nonsense == [b'['; 65_000] {
+            client.send([b'['; 536]);
         }
         let answer = client.answer();
         assert_eq!(answer["reply"], "error", "{answer}");

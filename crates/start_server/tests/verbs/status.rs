@@ -82,6 +82,8 @@ fn programs_see_every_field_and_no_other() {
             "stopping",
             "restarts",
             "failures",
+            "upgrades",
+            "crashes",
             "last_failure",
             "last_failure_ago_ms",
             "generations",

@@ -17,6 +17,7 @@ use std::time::Duration;
 const ABANDONED_GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Running {
     /// The generation that serves; none before the first is ready and after it died.
     current: Option<Generation>,
@@ -38,6 +39,7 @@ pub(super) struct Running {
 
 /// The way to a new generation, over as many tries as it takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Attempt {
     /// Whether the old ones are told to go at the end: not if the new one only fills a gap.
     replaces: bool,
@@ -48,6 +50,7 @@ struct Attempt {
 
 /// Who wants a new generation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Demand {
     /// Something that does not wait for an answer, and so never gives up: a signal, the clock, or that nobody serves.
     stands: bool,
@@ -55,6 +58,8 @@ struct Demand {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 enum Step {
     /// The process was asked for.
     Spawning(GenerationNumber),
@@ -69,6 +74,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Starting {
     candidate: Generation,
     /// The worker's process runs the program; before that, being alive means nothing.
@@ -78,6 +84,8 @@ struct Starting {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 enum Proof {
     /// Be alive then.
     AliveAt(Instant),
@@ -86,12 +94,14 @@ enum Proof {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Waiter {
     request: RequestId,
     until: Until,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Queued {
     first: Requester,
     demand: Demand,

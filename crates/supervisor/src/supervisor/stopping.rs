@@ -18,6 +18,7 @@ const HASTENED_GRACE: Duration = Duration::from_secs(5);
 const SAME_WISH: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Stopping {
     remaining: Vec<Generation>,
     /// A spawn that was asked for and not answered when the end began.
@@ -29,6 +30,8 @@ pub(super) struct Stopping {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 enum Urgency {
     /// Those that serve have not been told yet.
     Serving {

@@ -29,6 +29,8 @@ static NEXT: AtomicPtr<Image> = AtomicPtr::new(ptr::null_mut());
 /// The process that `NEXT` is for: a child between fork and exec must not take its parent's place.
 static OWNER: AtomicI32 = AtomicI32::new(0);
 static CRASHING: AtomicBool = AtomicBool::new(false);
+/// Whether a SIGABRT that another process sends is meant to end this one.
+static ABORT_ENDS: AtomicBool = AtomicBool::new(false);
 /// When the last crashes were, on the monotonic clock, the latest first; 0: never.
 static HISTORY: [AtomicU64; MOST_IN_A_ROW] = [const { AtomicU64::new(0) }; MOST_IN_A_ROW];
 static RECORD: Shared<Record> = Shared(UnsafeCell::new(Record { text: [0; Record::SIZE], length: 0 }));
@@ -106,6 +108,11 @@ pub(super) fn disarm() {
     NEXT.store(ptr::null_mut(), Ordering::SeqCst);
 }
 
+/// From now on a SIGABRT that another process sends ends this one.
+pub(super) fn let_abort_end_it() {
+    ABORT_ENDS.store(true, Ordering::SeqCst);
+}
+
 /// Learns from the variable's value when the last crashes were. Returns the reason of the last.
 pub(super) fn recall(value: &str) -> String {
     let (times, reason) = value.split_once(';').unwrap_or(("", value));
@@ -179,7 +186,7 @@ extern "C" fn on_fatal_signal(number: c_int, info: *mut libc::siginfo_t, _contex
             // SAFETY: takes nothing.
             if pid == unsafe { libc::getpid() } {
                 rise(&format_args!("SIG{name}, raised by itself"));
-            } else {
+            } else if number != libc::SIGABRT || !ABORT_ENDS.load(Ordering::SeqCst) {
                 rise(&format_args!("SIG{name}, sent by pid {pid} of user {user}"));
             }
         }
