@@ -188,7 +188,7 @@ fn a_superdaemon_is_small() {
     let released = std::env::var_os("START_SERVER_RELEASE");
     let program = released.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_start_server").into());
     // In kB. A build for tests has no optimisation and all its symbols.
-    let (resident_limit, own_limit) = if released.is_some() { (3 * 1024, 500) } else { (8 * 1024, 1024) };
+    let (resident_limit, own_limit) = if released.is_some() { (3 * 1024, 500) } else { (12 * 1024, 1024) };
     let mut daemon = Daemon::new(program).with_files().options(["--interval=0", "--path=socket"]).server(NONE).start();
     daemon.wait_status_file(|generations| generations == [1]);
     daemon.wait_ready(1);

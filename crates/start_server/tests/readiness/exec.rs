@@ -83,7 +83,7 @@ fn it_ends_when_its_generation_dies() {
     daemon.wait_line("exited with status 5 before it was ready");
     daemon.wait_line("generation 1 goes on serving");
     wait_none_left(&daemon);
-    assert_eq!(daemon.workers().len(), 1, "the old worker is all that is left");
+    daemon.wait_for("the old worker to be all that is left", || (daemon.workers().len() == 1).then_some(()));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn it_ends_when_its_time_is_up() {
     daemon.wait_line("was not ready within 2 s");
     daemon.wait_line("generation 1 goes on serving");
     wait_none_left(&daemon);
-    assert_eq!(daemon.workers().len(), 1, "the old worker is all that is left");
+    daemon.wait_for("the old worker to be all that is left", || (daemon.workers().len() == 1).then_some(()));
 }
 
 #[test]

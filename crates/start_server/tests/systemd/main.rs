@@ -14,5 +14,6 @@ mod manager;
 mod passed;
 mod real;
 mod told;
+mod upgrades;
 #[path = "../world/mod.rs"]
 mod world;

@@ -45,12 +45,12 @@ $ENV{LISTEN_PID} //= $$;
 exec @ARGV or die $!;
 "#;
 
-fn passing(daemon: Builder, sockets: &[String], names: &str) -> Builder {
+pub fn passing(daemon: Builder, sockets: &[String], names: &str) -> Builder {
     let script = format!("exec perl -e \"$LAUNCHER\" {} -- \"$@\"", sockets.join(" "));
     daemon.env("LISTEN_FDNAMES", names).env("LAUNCHER", LAUNCHER).after_script(&script)
 }
 
-fn listeners(daemon: &Daemon) -> Vec<(String, String)> {
+pub fn listeners(daemon: &Daemon) -> Vec<(String, String)> {
     status(daemon).listeners.into_iter().map(|listener| (listener.name, listener.address)).collect()
 }
 
