@@ -13,7 +13,7 @@ use super::CRASH_VARIABLE;
 use super::image::Image;
 use crate::signal::{Mask, Signal};
 
-/// As many crashes within [`MINUTE`] are met at once; before the next the process waits until the minute is over. All
+/// As many crashes within a minute are met at once; before the next the process waits until the minute is over. All
 /// the while the children serve and the listeners are open.
 pub const MOST_IN_A_ROW: usize = 5;
 /// As many make a program that was upgraded to give its place back to the one before.
