@@ -251,7 +251,10 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
     let path = own_path(command_line.first());
     let mut succession = Succession::new(&parts, path, command_line, Unknown::default())?;
     if let Err(error) = succession.prepare(&parts, None) {
-        parts.log.line(&format!("{error}: a crash of the superdaemon would be its end, and it cannot be upgraded"));
+        parts.log.line(&format!(
+            "failed to prepare for a crash or an upgrade: {error}; a crash of the superdaemon would be its end, and it \
+             cannot be upgraded"
+        ));
     }
     Ok((parts, succession))
 }

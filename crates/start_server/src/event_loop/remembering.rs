@@ -24,6 +24,9 @@ use crate::handover::state::{self, FORMAT, NEEDS, State};
 use crate::handover::{self, Trial, Unknown};
 use crate::orphans::Orphan;
 
+const NOT_REMEMBERED: &str = "failed to remember where the superdaemon stands";
+const ITS_END: &str = "from now on a crash of the superdaemon would be its end, and it cannot be upgraded";
+
 /// What a superdaemon needs in order to go on in another image of its program.
 #[derive(Debug)]
 pub struct Succession {
@@ -97,7 +100,7 @@ impl EventLoop {
         if let Err(error) = remembered {
             // The state of before would do harm. What is left is a superdaemon like any other.
             self.succession.survival = None;
-            self.tell(&format!("{error}; from now on a crash of the superdaemon would be its end"));
+            self.tell(&format!("{NOT_REMEMBERED}: {error}; {ITS_END}"));
         }
     }
 
@@ -236,7 +239,7 @@ impl EventLoop {
             succession,
         };
         if let Err(error) = prepared {
-            event_loop.tell(&format!("{error}: from now on a crash of the superdaemon would be its end"));
+            event_loop.tell(&format!("{NOT_REMEMBERED}: {error}; {ITS_END}"));
         }
         event_loop.seek_proof();
         if let Some(check) = state.check {
