@@ -20,11 +20,9 @@ use crate::config::{
     Command, Config, EnvironmentOptions, Program, ReadyRule, RestartVerb, StatusVerb, StopVerb, Target, UpgradeVerb,
 };
 use crate::export::Convention;
-use crate::listen_spec::{ListenOptions, ListenSpec, parse_listener, parse_paths, parse_ports};
+use crate::listen_spec::{DEFAULT_BACKLOG, ListenOptions, ListenSpec, parse_listener, parse_paths, parse_ports};
 use crate::preset::{self, Preset};
 
-/// SOMAXCONN of today's kernels, which cap the backlog at `net.core.somaxconn` anyway.
-const DEFAULT_BACKLOG: u32 = 4096;
 /// The first descriptor after standard error.
 const DEFAULT_FIRST_FD: i32 = 3;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);

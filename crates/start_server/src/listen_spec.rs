@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use self::listener::{is_name, parse_listener};
 pub use self::options::{Account, KeepAlive, ListenOptions, parse_defer_accept, parse_fastopen, parse_keepalive};
-pub use self::options::{parse_backlog, parse_switch};
+pub use self::options::{DEFAULT_BACKLOG, parse_backlog, parse_switch};
 pub use self::path::parse_paths;
 pub use self::port::parse_ports;
 
@@ -77,7 +77,7 @@ pub enum UnixAddress {
 }
 
 /// The longest path that fits into a unix socket address, in bytes: `sun_path` less its closing zero (unix(7)).
-const LONGEST_PATH: usize = 107;
+pub const LONGEST_PATH: usize = 107;
 
 /// A listener that was not specified as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@
     reason = "a harness for tests reports what fails by panicking"
 )]
 
+pub mod http_server;
 pub mod signals;
 
 mod client;

@@ -1,15 +1,14 @@
 //! A picture of the superdaemon at this moment, for whoever asks on the control socket.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use control::{Generation, Role, Status};
 use supervisor::report::ReadyBy;
 use supervisor::{GenerationState, Role as State};
-use sys::{listen_queue, unix_queue};
 
 use super::{EventLoop, ReadyRule, now};
-use crate::listeners::{Kind, Listener};
+use crate::listener_guard::SharedSocket;
+use crate::listeners::Listener;
 
 impl EventLoop {
     pub(super) fn status(&self) -> Status {
@@ -77,11 +76,7 @@ impl EventLoop {
 }
 
 fn listener(listener: &Listener) -> control::Listener {
-    let queue = match listener.kind() {
-        Kind::Tcp => listen_queue::of_tcp(listener.as_fd()).ok(),
-        Kind::Unix => unix_queue::of_unix(listener.as_fd()).ok(),
-        Kind::Udp | Kind::UnixDatagram => None,
-    };
+    let queue = SharedSocket::of(listener).queue();
     control::Listener {
         name: listener.name().into_owned(),
         kind: listener.kind().to_string(),

@@ -71,6 +71,8 @@ impl ListenOptions {
     }
 }
 
+/// SOMAXCONN of today's kernels, which cap the backlog at `net.core.somaxconn` anyway.
+pub const DEFAULT_BACKLOG: u32 = 4096;
 /// The time after which a deferred connection is accepted although it has sent nothing, unless said otherwise. It is
 /// what the servers that set the option themselves use.
 const DEFER_SECONDS: u32 = 1;

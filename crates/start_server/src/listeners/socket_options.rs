@@ -8,10 +8,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use sys::tcp_options;
 
-use crate::listen_spec::{KeepAlive, ListenOptions};
-
-/// SOMAXCONN of today's kernels, which cap the backlog at `net.core.somaxconn` anyway.
-const DEFAULT_BACKLOG: u32 = 4096;
+use crate::listen_spec::{DEFAULT_BACKLOG, KeepAlive, ListenOptions};
 
 /// The length of the accept queue, as listen(2) wants it.
 pub fn backlog(options: &ListenOptions) -> i32 {

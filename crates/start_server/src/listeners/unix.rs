@@ -17,7 +17,7 @@ use sys::accounts;
 use super::{Bound, ListenError, SocketFile, errno_reason, socket_options};
 use crate::errno::io_reason;
 use crate::file_identity::FileIdentity;
-use crate::listen_spec::{Account, ListenOptions, UnixAddress};
+use crate::listen_spec::{Account, LONGEST_PATH, ListenOptions, UnixAddress};
 use crate::orphans::{Inheritance, inherit, unix_sockets_at};
 
 /// Whoever may enter the directory may connect, as ever.
@@ -83,7 +83,6 @@ fn new_socket(kind: SocketType) -> Result<OwnedFd, ListenError> {
 
 fn address_of(path: &Path) -> Result<SocketAddrUnix, ListenError> {
     // The kernel would take a path without its closing zero, but not every client could connect to it.
-    const LONGEST_PATH: usize = 107;
     let fitting = if path.as_os_str().len() > LONGEST_PATH { Err(Errno::NAMETOOLONG) } else { Ok(path) };
     fitting.and_then(SocketAddrUnix::new).map_err(|errno| {
         let advice = "the path of a unix socket can have 107 bytes; choose a shorter one, or a relative one";

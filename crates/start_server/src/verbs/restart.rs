@@ -87,6 +87,22 @@ pub(super) enum Reached {
     Original(Superdaemon),
 }
 
+/// The connection of a verb that only a control socket can answer. `original` is what has to be said of a superdaemon of
+/// Server::Starter, after its name.
+pub(super) fn connect(target: &Target, original: &str) -> Result<Connection, Failure> {
+    match reach(target)? {
+        Reached::Connection(connection) => Ok(connection),
+        Reached::Original(superdaemon) => Err(Failure::new(
+            Ending::Failed,
+            format!(
+                "a superdaemon runs with pid {}, but it has no control socket to be asked at: it is one of \
+                 Server::Starter's,{original} or was given --control-socket; then give the same here",
+                superdaemon.pid
+            ),
+        )),
+    }
+}
+
 /// Finds the superdaemon that is meant.
 pub(super) fn reach(target: &Target) -> Result<Reached, Failure> {
     if let Some(path) = &target.control_socket {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use control::{Generation, Listener, Reply, Request, Role, Status};
 
-use super::restart::{Reached, reach};
+use super::restart::connect;
 use super::{Ending, Failure, end};
 use crate::config::StatusVerb;
 use crate::messages::span;
@@ -20,19 +20,7 @@ pub fn status(verb: &StatusVerb) -> ExitCode {
 }
 
 fn try_status(verb: &StatusVerb) -> Result<Ending, Failure> {
-    let connection = match reach(&verb.target)? {
-        Reached::Connection(connection) => connection,
-        Reached::Original(superdaemon) => {
-            return Err(Failure::new(
-                Ending::Failed,
-                format!(
-                    "a superdaemon runs with pid {}, but it has no control socket to be asked at: it is one of \
-                     Server::Starter's, or was given --control-socket; then give the same here",
-                    superdaemon.pid
-                ),
-            ));
-        }
-    };
+    let connection = connect(&verb.target, "")?;
     match connection.ask(Request::Status, Some(PATIENCE), &mut |_| {})? {
         Reply::Status(status) if verb.serving => serving(&status),
         Reply::Status(status) => {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use control::{Reply, Request};
 
-use super::restart::{Reached, reach};
+use super::restart::connect;
 use super::{Ending, Failure, end, tell};
 use crate::config::UpgradeVerb;
 
@@ -18,20 +18,7 @@ pub fn upgrade(verb: &UpgradeVerb) -> ExitCode {
 fn try_upgrade(verb: &UpgradeVerb) -> Result<Ending, Failure> {
     let path = verb.path.as_deref().map(absolute).transpose()?;
     let arguments = verb.arguments.as_ref().map(|words| words.iter().cloned().map(text).collect()).transpose()?;
-    let connection = match reach(&verb.target)? {
-        Reached::Connection(connection) => connection,
-        Reached::Original(superdaemon) => {
-            return Err(Failure::new(
-                Ending::Failed,
-                format!(
-                    "a superdaemon runs with pid {}, but it has no control socket to be asked at: it is one of \
-                     Server::Starter's, which cannot be upgraded in place, or was given --control-socket; then give \
-                     the same here",
-                    superdaemon.pid
-                ),
-            ));
-        }
-    };
+    let connection = connect(&verb.target, " which cannot be upgraded in place,")?;
     let pid = connection.pid;
     match connection.ask(Request::Upgrade { path, arguments }, verb.timeout, &mut |line| tell(line))? {
         Reply::Upgraded { from, to } => {
