@@ -1,13 +1,14 @@
 //! An example server as it is deployed: under start_server, by either convention, or alone. Used by the tests of the
 //! examples, which bring the clients.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::ports::is_taken_by_udp;
 use crate::{Address, Daemon, Load, Outcome, Port, start_server, wait_for};
 
 /// The server under start_server, on a port or a socket of its own. It says itself when it is ready.
@@ -156,7 +157,6 @@ fn is_there(address: &Address) -> bool {
     match address {
         Address::Unix(path) => UnixStream::connect(path).is_ok(),
         Address::Tcp(address) if TcpStream::connect(address).is_ok() => true,
-        // If the port of this number cannot be had by UDP, a UDP server has it.
-        Address::Tcp(address) => UdpSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))).is_err(),
+        Address::Tcp(address) => is_taken_by_udp(address.port()),
     }
 }

@@ -2,7 +2,6 @@
 //! in one process or in several.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -76,20 +75,41 @@ fn lock_directory() -> PathBuf {
     directory
 }
 
+/// Whether nobody listens at the port, or has it by UDP, at whatever address. The kernel is asked and nothing is
+/// bound: a socket of ours would be inherited, for a moment, by a program that another thread starts just then.
 fn is_free(number: u16) -> bool {
-    let v4 = (Ipv4Addr::UNSPECIFIED, number);
-    let v6 = (Ipv6Addr::LOCALHOST, number);
-    let taken = |result: std::io::Result<()>| result.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse);
-    !(taken(TcpListener::bind(v4).map(drop))
-        || taken(TcpListener::bind(v6).map(drop))
-        || taken(UdpSocket::bind(v4).map(drop))
-        || taken(UdpSocket::bind(v6).map(drop)))
+    const LISTENING: &str = "0A";
+    let is_listening = |table| sockets(table).any(|(port, state)| port == number && state == LISTENING);
+    !(is_listening("tcp") || is_listening("tcp6") || is_taken_by_udp(number))
+}
+
+/// Whether some socket has the port by UDP.
+pub(crate) fn is_taken_by_udp(number: u16) -> bool {
+    ["udp", "udp6"].into_iter().any(|name| sockets(name).any(|(port, _)| port == number))
+}
+
+/// The port and the state of each socket in one of the kernel's tables (proc_pid_net(5)); a kernel without the
+/// protocol has no such table, and no such sockets.
+fn sockets(table: &str) -> impl Iterator<Item = (u16, String)> {
+    let text = fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+    let rows: Vec<_> = text.lines().skip(1).filter_map(socket).collect();
+    rows.into_iter()
+}
+
+fn socket(row: &str) -> Option<(u16, String)> {
+    let mut columns = row.split_whitespace().skip(1);
+    let (_, port) = columns.next()?.rsplit_once(':')?;
+    Some((u16::from_str_radix(port, 16).ok()?, columns.nth(1)?.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::process::Command;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
 
     #[test]
     fn no_port_is_handed_out_twice() {
@@ -102,6 +122,27 @@ mod tests {
     fn a_port_in_use_is_not_free() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(!is_free(listener.local_addr().unwrap().port()));
+        let socket = UdpSocket::bind("[::1]:0").unwrap();
+        assert!(!is_free(socket.local_addr().unwrap().port()));
+    }
+
+    /// Whatever looks at a port by listening there is inherited, for a moment, by a program that another thread starts
+    /// just then: that listener takes the test's first connection, and resets it.
+    #[test]
+    fn a_port_that_was_found_answers_nobody() {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        Command::new("true").status().unwrap();
+                    }
+                });
+            }
+            let answered = (0..500).filter(|_| TcpStream::connect(("127.0.0.1", Port::new().number())).is_ok()).count();
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(answered, 0);
+        });
     }
 
     #[test]
