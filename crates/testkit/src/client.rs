@@ -211,6 +211,7 @@ impl Drop for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Port;
     use std::net::TcpListener;
 
     fn answering(answer: &'static [u8]) -> Address {
@@ -235,8 +236,8 @@ mod tests {
     fn every_other_outcome_has_its_name() {
         assert!(matches!(get(&answering(b"HTTP/1.1 500 Oops\r\n\r\n"), "/"), Err(Failure::Wrong(_))));
         assert!(matches!(get(&answering(b""), "/"), Err(Failure::Reset(_))));
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert!(matches!(get(&Address::Tcp(free), "/"), Err(Failure::Refused(_))));
+        let free = Port::new();
+        assert!(matches!(get(&Address::local(free.number()), "/"), Err(Failure::Refused(_))));
         let nowhere = Address::Unix("/nowhere/to/be/found".into());
         assert!(matches!(get(&nowhere, "/"), Err(Failure::Refused(_))));
     }
