@@ -3,6 +3,7 @@
 mod connection;
 mod find;
 mod original;
+mod reach;
 mod restart;
 mod status;
 mod stop;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use control::{Generation, Listener, Reply, Request, Role, Status};
 
-use super::restart::connect;
+use super::reach::connect;
 use super::{Ending, Failure, end};
 use crate::config::StatusVerb;
 use crate::messages::span;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use control::{Reply, Request};
 
-use super::restart::{Reached, reach};
+use super::reach::{Reached, reach};
 use super::{Ending, Failure, end, original, tell};
 use crate::config::StopVerb;
 

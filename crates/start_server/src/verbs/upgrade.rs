@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use control::{Reply, Request};
 
-use super::restart::connect;
+use super::reach::connect;
 use super::{Ending, Failure, end, tell};
 use crate::config::UpgradeVerb;
 
