@@ -126,7 +126,8 @@ fn those_who_never_read_lose_progress_and_nothing_else() {
     }
     assert_serves(&daemon);
     let grown = resident_kilobytes(&daemon).saturating_sub(before.1);
-    assert!(grown < 8 * 1024, "{grown} kB more");
+    // 50 requests of at most 64 kB, in buffers that may have twice the room; what was sent is a hundred times as much.
+    assert!(grown < 16 * 1024, "{grown} kB more");
     let naps_before = naps(&daemon);
     thread::sleep(Duration::from_secs(1));
     let woken = naps(&daemon) - naps_before;
@@ -189,7 +190,8 @@ fn a_line_without_end() {
         assert_serves(&daemon);
     }
     let grown = resident_kilobytes(&daemon).saturating_sub(before.1);
-    assert!(grown < 8 * 1024, "{grown} kB more");
+    // 50 requests of at most 64 kB, in buffers that may have twice the room; what was sent is a hundred times as much.
+    assert!(grown < 16 * 1024, "{grown} kB more");
     wait_descriptors(&daemon, before.0);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -41,10 +41,11 @@ pub struct Resumption {
     pub file: OwnedFd,
 }
 
-/// The descriptors of the image before.
+/// The descriptors of the image before: those that were open before this image had opened any. A number that the image
+/// before has closed since it named it may be one of this image's own by now.
 #[derive(Debug)]
 pub struct Inherited {
-    taken: BTreeSet<RawFd>,
+    left: BTreeSet<RawFd>,
 }
 
 /// Looks whether this process takes the place of another image, and removes all trace of that from the environment. To
@@ -60,7 +61,7 @@ pub fn arrive() -> io::Result<Option<Arrival>> {
     }
     let Some(state) = state else { return Ok(None) };
     let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "it names no descriptors");
-    let mut inherited = Inherited { taken: BTreeSet::new() };
+    let mut inherited = Inherited::look()?;
     let state = state.to_str().ok_or_else(unknown)?;
     let mut words = state.split(':');
     let (purpose, mut numbers) = (words.next(), words.map(|word| word.parse::<RawFd>().ok()));
@@ -90,18 +91,31 @@ impl Resumption {
 }
 
 impl Inherited {
-    /// Takes a descriptor over, once. None if it is not open, or was taken already.
-    pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
+    /// What is open now. To be called before this image opens anything.
+    fn look() -> io::Result<Self> {
         // Those below are everybody's, and stay open.
         const FIRST_AFTER_STDERR: RawFd = 3;
-        // SAFETY: takes integers only.
-        let is_open = number >= FIRST_AFTER_STDERR && unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
-        if !is_open || !self.taken.insert(number) {
+        let listed: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|&number| number >= FIRST_AFTER_STDERR)
+            .collect();
+        // The list was read through a descriptor, which is closed again.
+        Ok(Self { left: listed.into_iter().filter(|&number| is_open(number)).collect() })
+    }
+
+    /// Takes a descriptor over, once. None if it was not open when this image began, or was taken already.
+    pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
+        if !self.left.remove(&number) {
             return None;
         }
-        // SAFETY: it is open and came with the process, so nothing in this image owns it, but for what was taken here.
+        // SAFETY: it came with the process and only what was taken here owns it in this image, once.
         Some(unsafe { OwnedFd::from_raw_fd(number) })
     }
+}
+
+fn is_open(number: RawFd) -> bool {
+    // SAFETY: takes integers only.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }
 
 /// Nothing was changed yet that the image before needs: if this one crashes before it has a state of its own, that one
@@ -127,5 +141,27 @@ fn read(state: &OwnedFd) -> io::Result<Vec<u8>> {
             return Ok(text);
         }
         text.extend_from_slice(buffer.get(..length).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::fcntl_dupfd_cloexec;
+
+    /// High enough that no other test of this process has it.
+    const AWAY: RawFd = 800;
+
+    #[test]
+    fn what_is_taken_was_there_before_and_is_taken_once() {
+        let open = || fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), AWAY).unwrap();
+        let before = std::os::fd::IntoRawFd::into_raw_fd(open());
+        let mut inherited = Inherited::look().unwrap();
+        let ours = open();
+        assert!(inherited.take(ours.as_raw_fd()).is_none(), "it was opened by this image");
+        assert_eq!(inherited.take(before).unwrap().as_raw_fd(), before);
+        let again = open();
+        assert_eq!(again.as_raw_fd(), before);
+        assert!(inherited.take(before).is_none(), "the number was taken, and has another owner now");
     }
 }
