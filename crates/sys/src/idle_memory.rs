@@ -31,19 +31,35 @@ unsafe extern "C" fn give_back_object(object: *mut dl_phdr_info, _: size_t, _: *
         (object.dlpi_addr, std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()))
     };
     let page = rustix::param::page_size();
+    let mut range: Option<(usize, usize)> = None;
     for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
         let place = (usize::try_from(base), usize::try_from(header.p_vaddr), usize::try_from(header.p_filesz));
         let (Ok(base), Ok(offset), Ok(size)) = place else { continue };
         let address = base.wrapping_add(offset);
         // The mapping begins and ends with a page.
-        let begin = address - address % page;
-        let length = address.wrapping_add(size).next_multiple_of(page).saturating_sub(begin);
-        // SAFETY: nobody has ever written to these pages, not even the loader, which is told by the missing PF_W: they
-        // are the file's, and are found in it again, as after the kernel has taken them because memory was scarce.
-        // Where the segment is no mapping of a file, as that of the vDSO, the kernel refuses.
-        unsafe { libc::madvise(ptr::without_provenance_mut(begin), length, libc::MADV_DONTNEED) };
+        let (begin, end) = (address - address % page, address.wrapping_add(size).next_multiple_of(page));
+        range = match range {
+            Some((first, last)) if last == begin => Some((first, end)),
+            other => {
+                // SAFETY: they are of segments without PF_W.
+                unsafe { give_back_range(other) };
+                Some((begin, end))
+            }
+        };
     }
+    // SAFETY: as above.
+    unsafe { give_back_range(range) };
     0
+}
+
+/// # Safety
+/// These must be pages of adjacent segments that nobody can write to.
+unsafe fn give_back_range(range: Option<(usize, usize)>) {
+    let Some((begin, end)) = range else { return };
+    // SAFETY: nobody has ever written to these pages, not even the loader, which is told by the missing PF_W: they are
+    // the file's, and are found in it again, as after the kernel has taken them because memory was scarce. Where the
+    // segment is no mapping of a file, as that of the vDSO, the kernel refuses.
+    unsafe { libc::madvise(ptr::without_provenance_mut(begin), end.saturating_sub(begin), libc::MADV_DONTNEED) };
 }
 
 #[cfg(test)]
