@@ -102,6 +102,8 @@ pub struct EventLoop {
     farewells: Vec<RequestId>,
     /// Set when the supervisor has said that it is over: whether as asked.
     over: Option<bool>,
+    /// Whether nothing was going on when it last waited.
+    at_rest: bool,
     /// What it takes to go on in another image of the program.
     succession: Succession,
 }
@@ -183,6 +185,7 @@ impl EventLoop {
             last_words: Vec::new(),
             farewells: Vec::new(),
             over: None,
+            at_rest: false,
             succession,
         }
     }
@@ -216,6 +219,16 @@ impl EventLoop {
                 None => self.turn(),
             }
         }
+    }
+
+    /// Whether a generation has come and the old ones have gone, since this was asked last.
+    fn comes_to_rest(&mut self) -> bool {
+        let before = self.at_rest;
+        self.at_rest = self.newborns.is_empty()
+            && self.strays.is_empty()
+            && self.supervisor.awaiting_proof().is_none()
+            && self.supervisor.generations().len() == 1;
+        self.at_rest && !before
     }
 
     /// Waits for the next thing to happen, and deals with it.
@@ -265,7 +278,8 @@ impl EventLoop {
     }
 
     fn wait(&mut self) -> Vec<Source> {
-        let timeout = self.next_deadline().map(|deadline| deadline.since(now()));
+        let timeout = self.next_deadline().map(|deadline| deadline.since(now())).map(timespec);
+        let comes_to_rest = self.comes_to_rest();
         let parts = &self.parts;
         let mut descriptors: Vec<(Source, BorrowedFd, PollFlags)> =
             vec![(Source::Signals, parts.signals.as_fd(), PollFlags::IN)];
@@ -283,7 +297,12 @@ impl EventLoop {
         descriptors.extend(control.map(|(end, fd, wishes)| (Source::Control(end), fd, wishes)));
         let mut set: Vec<PollFd> =
             descriptors.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        match poll(&mut set, timeout.map(timespec).as_ref()) {
+        if comes_to_rest {
+            // It may be days until this memory is needed again. Right before the call that waits as long, so that next to
+            // nothing of it comes back.
+            sys::idle_memory::give_back();
+        }
+        match poll(&mut set, timeout.as_ref()) {
             Ok(_) => {
                 let ready = set.iter().map(|entry| !entry.revents().is_empty());
                 descriptors.iter().zip(ready).filter(|(_, ready)| *ready).map(|((source, ..), _)| *source).collect()

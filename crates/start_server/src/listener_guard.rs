@@ -12,4 +12,4 @@ pub use accept_watch::{AcceptWatch, Verdict};
 pub use accepted::hold_accepted;
 pub use kept_name::{FileState, KeptName};
 pub use listener_watch::{ListenerWatch, Sight};
-pub use shared_socket::SharedSocket;
+pub use shared_socket::{Queues, SharedSocket};

@@ -46,6 +46,8 @@ enum Way {
     NonBlocking(OwnedFd),
     /// To a socket, which can be told with every message not to wait.
     Socket(OwnedFd),
+    /// To a regular file, which always has room. Its end is shared with all who write to the same description.
+    File(OwnedFd),
     /// After asking whether there is room, and not more than there is then.
     Asking(OwnedFd),
     /// There is no standard error.
@@ -172,7 +174,7 @@ impl Way {
         let Ok(same) = rustix::io::fcntl_dupfd_cloexec(fd, 0) else { return Way::Nowhere };
         match fstat(&same).map(|found| FileType::from_raw_mode(found.st_mode)) {
             Ok(FileType::Socket) => Way::Socket(same),
-            // A regular file is always ready; and its end is shared with all who write to the same description.
+            Ok(FileType::RegularFile) => Way::File(same),
             Ok(FileType::Fifo | FileType::CharacterDevice) => {
                 let path = format!("/proc/self/fd/{}", same.as_raw_fd());
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -187,7 +189,7 @@ impl Way {
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Way::NonBlocking(fd) | Way::Socket(fd) | Way::Asking(fd) => Some(fd.as_fd()),
+            Way::NonBlocking(fd) | Way::Socket(fd) | Way::File(fd) | Way::Asking(fd) => Some(fd.as_fd()),
             Way::Nowhere => None,
         }
     }
@@ -196,7 +198,7 @@ impl Way {
         /// A pipe that says it has room has room for this much, see PIPE_BUF in pipe(7).
         const ATOMIC: usize = 4096;
         match self {
-            Way::NonBlocking(fd) => rustix::io::write(fd, bytes),
+            Way::NonBlocking(fd) | Way::File(fd) => rustix::io::write(fd, bytes),
             Way::Socket(fd) => rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
             Way::Asking(fd) => match poll(&mut [PollFd::new(fd, PollFlags::OUT)], Some(&Timespec::default()))? {
                 0 => Err(Errno::AGAIN),
@@ -218,6 +220,7 @@ mod tests {
         match output.way {
             Way::NonBlocking(_) => "non-blocking",
             Way::Socket(_) => "socket",
+            Way::File(_) => "file",
             Way::Asking(_) => "asking",
             Way::Nowhere => "nowhere",
         }

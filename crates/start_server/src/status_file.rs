@@ -100,10 +100,14 @@ impl StatusFile {
     }
 
     fn create(&self) -> Result<File, StatusFileError> {
-        // Only a superdaemon that was killed can have left one of this name; and a link that somebody has put there
-        // must not be followed.
-        let _ = fs::remove_file(&self.temporary);
-        OpenOptions::new().write(true).create_new(true).open(&self.temporary).map_err(|error| {
+        // A link that somebody has put there must not be followed.
+        let create = || OpenOptions::new().write(true).create_new(true).open(&self.temporary);
+        let created = create().or_else(|_| {
+            // Only a superdaemon that was killed can have left one of this name.
+            let _ = fs::remove_file(&self.temporary);
+            create()
+        });
+        created.map_err(|error| {
             let why = io_reason(&error);
             StatusFileError(format!("failed to create temporary file:{}:{why}", self.temporary.display()))
         })

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod background;
 pub mod children;
 pub mod credentials;
+pub mod idle_memory;
 pub mod inet_sockets;
 pub mod listen_queue;
 pub mod passed_descriptors;

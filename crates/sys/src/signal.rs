@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::c_int;
 
@@ -346,6 +347,10 @@ impl Mask {
         self.0
     }
 
+    fn has(self, signal: Signal) -> bool {
+        self.0 & Mask::of(&[signal]).0 != 0
+    }
+
     fn without(self, signal: Signal) -> Mask {
         Mask(self.0 & !(1_u64 << signal.0.saturating_sub(1)))
     }
@@ -361,11 +366,25 @@ impl Mask {
     }
 }
 
+/// The signals that this process may ignore, as a [`Mask`] has them: all of them until they were reset. A program that it
+/// executes would go on ignoring them; those that are handled get their default disposition by execve(2) itself.
+static MAYBE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
+
 /// Gives every signal its default disposition. Async-signal-safe.
 pub(crate) fn reset_dispositions() -> io::Result<()> {
+    reset(Mask::ALL)
+}
+
+/// Has the program that is executed next find these signals ignored, and no others. Async-signal-safe.
+pub(crate) fn ignore_only(signals: &[Signal]) -> io::Result<()> {
+    reset(Mask(MAYBE_IGNORED.load(Ordering::Relaxed) & !Mask::of(signals).0))?;
+    signals.iter().try_for_each(|signal| ignore(*signal))
+}
+
+fn reset(signals: Mask) -> io::Result<()> {
     // An all-zero structure means "default, no flags, no mask", whatever its layout on this machine.
     const DEFAULT: [u64; 16] = [0; 16];
-    for number in 1..=LAST {
+    for number in (1..=LAST).filter(|number| signals.has(Signal(*number))) {
         if number == libc::SIGKILL || number == libc::SIGSTOP {
             continue;
         }
@@ -377,11 +396,13 @@ pub(crate) fn reset_dispositions() -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
+    MAYBE_IGNORED.fetch_and(!signals.0, Ordering::Relaxed);
     Ok(())
 }
 
 /// Ignores a signal from now on, across exec too. Async-signal-safe.
 pub(crate) fn ignore(signal: Signal) -> io::Result<()> {
+    MAYBE_IGNORED.fetch_or(Mask::of(&[signal]).0, Ordering::Relaxed);
     // SAFETY: a zeroed sigaction is a valid one, and SIG_IGN runs no code of ours.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

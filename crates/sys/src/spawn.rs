@@ -341,10 +341,7 @@ impl<'plan> Child<'plan> {
     }
 
     fn set_signals(&self) -> io::Result<()> {
-        signal::reset_dispositions()?;
-        for signal in self.ignored_signals {
-            signal::ignore(*signal)?;
-        }
+        signal::ignore_only(self.ignored_signals)?;
         Mask::EMPTY.set().map(drop)
     }
 

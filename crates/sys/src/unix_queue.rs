@@ -2,7 +2,7 @@
 //! `net/unix/diag.c` of Linux. The status that a superdaemon shows is made with it.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
@@ -14,20 +14,34 @@ const SHOW_QUEUE: u32 = 0x10;
 /// `UNIX_DIAG_RQLEN`, the attribute that answers it.
 const QUEUE: u16 = 4;
 
-/// The accept queue of a listening unix socket in our network namespace. Never blocks: the kernel answers at once.
-///
-/// # Errors
-/// The socket is no unix socket, or the kernel was built without `CONFIG_UNIX_DIAG`, or there are no descriptors.
-pub fn of_unix(listener: impl AsFd) -> io::Result<ListenQueue> {
-    let inode = rustix::fs::fstat(&listener)?.st_ino;
-    // Sockets are numbered with 32 bits.
-    let inode = u32::try_from(inode).map_err(io::Error::other)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::SOCK_DIAG))?;
-    send(&kernel, &question(inode), SendFlags::empty())?;
-    let mut space = [0; 512];
-    let (length, _) = recv(&kernel, &mut space[..], RecvFlags::empty())?;
-    answer(space.get(..length).unwrap_or_default(), inode)
+/// Asks for the accept queue of one listening unix socket after another, in our network namespace.
+#[derive(Debug)]
+pub struct UnixQueues(OwnedFd);
+
+impl UnixQueues {
+    /// The way to the kernel.
+    ///
+    /// # Errors
+    /// The kernel was built without netlink, or there are no descriptors.
+    pub fn open() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::SOCK_DIAG))?))
+    }
+
+    /// The queue of this one. Never blocks: the kernel answers at once.
+    ///
+    /// # Errors
+    /// The socket is no unix socket, or the kernel was built without `CONFIG_UNIX_DIAG`.
+    pub fn of(&self, listener: impl AsFd) -> io::Result<ListenQueue> {
+        let Self(kernel) = self;
+        let inode = rustix::fs::fstat(&listener)?.st_ino;
+        // Sockets are numbered with 32 bits.
+        let inode = u32::try_from(inode).map_err(io::Error::other)?;
+        send(kernel, &question(inode), SendFlags::empty())?;
+        let mut space = [0; 512];
+        let (length, _) = recv(kernel, &mut space[..], RecvFlags::empty())?;
+        answer(space.get(..length).unwrap_or_default(), inode)
+    }
 }
 
 /// `struct nlmsghdr` and `struct unix_diag_req`, in the byte order of the machine.
@@ -68,6 +82,10 @@ mod tests {
     use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
     use super::*;
+
+    fn of_unix(listener: impl AsFd) -> io::Result<ListenQueue> {
+        UnixQueues::open()?.of(listener)
+    }
 
     #[test]
     fn counts_those_who_wait() {

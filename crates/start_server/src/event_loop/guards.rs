@@ -12,7 +12,7 @@ use super::{EventLoop, now};
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
 use crate::listener_guard::{
-    AcceptWatch, FileState, KeptName, ListenerWatch, SharedSocket, Sight, Verdict, hold_accepted,
+    AcceptWatch, FileState, KeptName, ListenerWatch, Queues, SharedSocket, Sight, Verdict, hold_accepted,
 };
 use crate::listeners::{BoundAddress, Kind, Listener, Listeners};
 use crate::messages::{plural, span};
@@ -100,6 +100,7 @@ impl Guards {
             wants_restart: false,
             asked_at: None,
         };
+        let queues = Queues::default();
         for (place, listener) in listeners.all().iter().enumerate() {
             let file = listener.file().and_then(|(path, identity)| KeptName::of(path, identity).ok());
             if let Some(file) = &file {
@@ -116,7 +117,7 @@ impl Guards {
             if listener.kind() != Kind::Udp {
                 guards.watch.add(place, listener.as_fd());
             }
-            let backlog = SharedSocket::of(listener).queue().map_or(0, |queue| queue.backlog);
+            let backlog = SharedSocket::of(listener).queue_of_many(&queues).map_or(0, |queue| queue.backlog);
             guards.guarded.push(Guarded {
                 backlog,
                 file,
@@ -189,8 +190,9 @@ impl EventLoop {
         }
         self.see_to_listeners();
         self.check_files(before.gone);
+        let queues = Queues::default();
         for place in 0..self.guards.guarded.len() {
-            self.restore(place, before.gone);
+            self.restore(place, before.gone, &queues);
         }
         self.restart_if_wanted();
         // Who was accepted by an older generation says nothing of this one: so once more when that has gone.
@@ -365,7 +367,7 @@ impl EventLoop {
     }
 
     /// What else a server may have changed.
-    fn restore(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>) {
+    fn restore(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>, queues: &Queues) {
         let Some(listener) = self.parts.listeners.all().get(place) else { return };
         let Some(guarded) = self.guards.guarded.get(place) else { return };
         let (title, shared) = (title(listener), SharedSocket::of(listener));
@@ -373,7 +375,7 @@ impl EventLoop {
         let (mut backlog_said, mut shut_down_said) = (guarded.said.backlog, guarded.said.shut_down);
         let who = |this: &Self| this.culprit(gone).name;
         // A longer queue does no harm. That of a listener which was shut down is none.
-        if let Some(queue) = shared.queue()
+        if let Some(queue) = shared.queue_of_many(queues)
             && queue.backlog < guarded.backlog
             && !shared.is_shut_down()
             && shared.listen(guarded.backlog).is_ok()

@@ -2,7 +2,7 @@
 //! the file of a unix socket when they stop, although the next generation serves on it.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -43,11 +43,14 @@ impl KeptName {
     /// # Errors
     /// There is no file at the path.
     pub fn new(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
+        Ok(Self::found(path, &fs::symlink_metadata(path)?))
+    }
+
+    fn found(path: &Path, found: &Metadata) -> Self {
         let mut name = Self {
             path: path.to_owned(),
             kept: None,
-            identity: FileIdentity::of(&found),
+            identity: FileIdentity::of(found),
             mode: found.mode() & 0o777,
             owner: (found.uid(), found.gid()),
         };
@@ -56,7 +59,7 @@ impl KeptName {
         {
             name.kept = Some(kept);
         }
-        Ok(name)
+        name
     }
 
     /// The names of a file that is known already. If it has lost the one that is for everybody, it gets that back.
@@ -64,10 +67,15 @@ impl KeptName {
     /// # Errors
     /// It is gone, or something else has its name now.
     pub fn of(path: &Path, identity: FileIdentity) -> io::Result<Self> {
-        if let Some(kept) = hidden(path).filter(|kept| identity.is_at(kept) && !identity.is_at(path)) {
+        let look = || fs::symlink_metadata(path).ok().filter(|found| FileIdentity::of(found) == identity);
+        let mut found = look();
+        if found.is_none()
+            && let Some(kept) = hidden(path).filter(|kept| identity.is_at(kept))
+        {
             linkat(CWD, &kept, CWD, path, AtFlags::empty())?;
+            found = look();
         }
-        if identity.is_at(path) { Self::new(path) } else { Err(io::ErrorKind::NotFound.into()) }
+        found.map(|found| Self::found(path, &found)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The name that is for everybody.

@@ -1,5 +1,6 @@
 //! What can be asked of a listener and done to it, by the kind of its socket.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -7,7 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{bind, connect_unspec, getpeername, getsockname, listen};
 use sys::listen_queue::{self, ListenQueue};
-use sys::{unix_queue, waiting_clients};
+use sys::unix_queue::UnixQueues;
+use sys::waiting_clients;
 
 use crate::listeners::{Kind, Listener};
 
@@ -20,6 +22,10 @@ pub struct SharedSocket<'a> {
     pub socket: BorrowedFd<'a>,
 }
 
+/// What takes longer than a question, and so is made once for many.
+#[derive(Debug, Default)]
+pub struct Queues(OnceCell<Option<UnixQueues>>);
+
 impl<'a> SharedSocket<'a> {
     /// That of a listener.
     pub fn of(listener: &'a Listener) -> Self {
@@ -28,9 +34,14 @@ impl<'a> SharedSocket<'a> {
 
     /// Its accept queue.
     pub fn queue(self) -> Option<ListenQueue> {
+        self.queue_of_many(&Queues::default())
+    }
+
+    /// Its accept queue, as one of many listeners that are asked for theirs.
+    pub fn queue_of_many(self, queues: &Queues) -> Option<ListenQueue> {
         match self.kind {
             Kind::Tcp => listen_queue::of_tcp(self.socket).ok(),
-            Kind::Unix => unix_queue::of_unix(self.socket).ok(),
+            Kind::Unix => queues.0.get_or_init(|| UnixQueues::open().ok()).as_ref()?.of(self.socket).ok(),
             Kind::Udp | Kind::UnixDatagram => None,
         }
     }

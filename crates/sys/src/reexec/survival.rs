@@ -26,6 +26,8 @@ pub struct Survival {
 #[derive(Debug)]
 struct Place {
     file: OwnedFd,
+    /// How long the file is.
+    length: usize,
     /// Allocated by `Box`; the crash handler may use it at any time while it is the one that is armed.
     image: *mut Image,
 }
@@ -44,7 +46,7 @@ impl Survival {
             let environment = environment(&file, &program);
             let fallback = fallback.as_ref().map(AsRawFd::as_raw_fd);
             let image = Image::new(program.as_raw_fd(), fallback, kept, arguments.to_vec(), environment);
-            Ok(Place { file, image: Box::into_raw(Box::new(image)) })
+            Ok(Place { file, length: 0, image: Box::into_raw(Box::new(image)) })
         };
         let places = [place()?, place()?];
         Ok(Self { places, program, fallback })
@@ -108,8 +110,13 @@ impl Place {
         let mut written = 0;
         while let Some(rest) = state.get(written..).filter(|rest| !rest.is_empty()) {
             written += pwrite(&self.file, rest, u64::try_from(written).unwrap_or(u64::MAX))?;
+            self.length = self.length.max(written);
         }
-        Ok(ftruncate(&self.file, u64::try_from(state.len()).unwrap_or(u64::MAX))?)
+        if written < self.length {
+            ftruncate(&self.file, u64::try_from(written).unwrap_or(u64::MAX))?;
+        }
+        self.length = written;
+        Ok(())
     }
 }
 
