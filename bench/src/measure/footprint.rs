@@ -1,0 +1,105 @@
+//! What the process that restarts costs while nothing happens, and what a thousand restarts leave behind.
+
+use std::thread;
+use std::time::Duration;
+
+use super::{Plan, Results};
+use crate::candidates::{Candidate, Restart, Serves};
+use crate::clock::now;
+use crate::process::Process;
+use crate::running::{Running, Server};
+use crate::samples::Set;
+
+/// How long nothing happens, in seconds.
+const IDLE: u64 = 10;
+/// What a start leaves to do afterwards, an interval for example, is over then.
+const REST: Duration = Duration::from_secs(2);
+/// Restarts in a row end after that time, in seconds, however few there were.
+const LONGEST: i64 = 10;
+
+/// All at once: they do nothing, and so do not disturb each other.
+pub(super) fn measure(plan: &Plan, round: u32, candidates: &[&Candidate]) -> Vec<Set> {
+    let mut sets = Vec::new();
+    let mut all = Vec::new();
+    for candidate in candidates.iter().filter(|candidate| candidate.serves != Serves::Becomes) {
+        let mut results = Results::new(round, candidate);
+        match Running::start(candidate, &plan.programs, 1, Server::default()) {
+            Ok(running) => all.push((*candidate, results, running)),
+            Err(why) => {
+                results.fail("rss", Some("fresh"), why);
+                sets.append(&mut results.sets);
+            }
+        }
+    }
+    thread::sleep(REST);
+    let before: Vec<_> = all.iter().map(|(_, _, running)| spent(running.process())).collect();
+    thread::sleep(Duration::from_secs(IDLE));
+    for ((_, results, running), before) in all.iter_mut().zip(before) {
+        if let (Some(before), Some(after)) = (before, spent(running.process())) {
+            results.add("wakeups_10s", None, "", vec![after.wakeups - before.wakeups]);
+            results.add("idle_cpu", None, "ms", vec![(after.time - before.time) * 60.0 / IDLE as f64]);
+        }
+    }
+    // What is private is so only while nobody else maps it: from here on one runs at a time.
+    let all: Vec<_> = all.into_iter().map(|(candidate, results, _)| (candidate, results)).collect();
+    for (candidate, mut results) in all {
+        let alone = Running::start(candidate, &plan.programs, 1, Server::default());
+        let running = match alone {
+            Ok(running) => running,
+            Err(why) => {
+                results.fail("rss", Some("fresh"), why);
+                sets.append(&mut results.sets);
+                continue;
+            }
+        };
+        thread::sleep(REST);
+        memory(running.process(), "fresh", &mut results);
+        let wanted = if plan.quick { 50 } else { 1000 };
+        // Where a restart takes a second, a thousand take too long.
+        let in_a_row = candidate.serves == Serves::Tiny && candidate.restart != Restart::Never;
+        if in_a_row && (candidate.mode != "default" || !["ours", "perl", "ruby-gem"].contains(&candidate.id)) {
+            many_restarts(&running, wanted, &mut results);
+        }
+        sets.append(&mut results.sets);
+    }
+    sets
+}
+
+struct Spent {
+    wakeups: f64,
+    time: f64,
+}
+
+fn spent(process: Process) -> Option<Spent> {
+    Some(Spent { wakeups: process.wakeups()?, time: process.processor_time()? })
+}
+
+fn memory(process: Process, param: &str, results: &mut Results) {
+    if let Some(memory) = process.memory() {
+        results.add("rss", Some(param), "kB", vec![memory.resident]);
+        results.add("private", Some(param), "kB", vec![memory.private]);
+        results.add("anonymous", Some(param), "kB", vec![memory.anonymous]);
+    }
+    if let (Some(threads), Some(descriptors)) = (process.threads(), process.descriptors()) {
+        results.add("threads", Some(param), "", vec![threads]);
+        results.add("descriptors", Some(param), "", vec![descriptors]);
+    }
+}
+
+fn many_restarts(running: &Running, wanted: u32, results: &mut Results) {
+    let process = running.process();
+    let end = now().saturating_add(LONGEST.saturating_mul(1_000_000_000));
+    let Some(before) = process.processor_time() else { return };
+    let mut done = 0;
+    while done < wanted && now() < end {
+        if let Err(why) = running.restart() {
+            results.fail("restart_cpu", None, format!("after {done} restarts: {why}"));
+            return;
+        }
+        done += 1;
+    }
+    if let Some(after) = process.processor_time() {
+        results.add("restart_cpu", None, "ms", vec![(after - before) / f64::from(done)]);
+    }
+    memory(process, &format!("after-{done}"), results);
+}

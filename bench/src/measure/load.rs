@@ -1,0 +1,73 @@
+//! Restarts under load: what clients lose, and how much longer they wait.
+
+use std::thread;
+use std::time::Duration;
+
+use super::{Plan, Results};
+use crate::candidates::{Candidate, Restart, Serves};
+use crate::clock::now;
+use crate::load::{Crowd, Request};
+use crate::running::{Running, Server};
+
+pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results) {
+    if candidate.restart == Restart::Never {
+        return;
+    }
+    for (keep_alive, clients) in [(false, "new connections"), (true, "keep-alive")] {
+        match restarts_under(plan, candidate, keep_alive) {
+            Ok((requests, phases)) => {
+                let lost = requests.iter().filter(|request| !request.answered).count();
+                results.add("requests", Some(clients), "", vec![requests.len() as f64]);
+                results.add("lost", Some(clients), "", vec![lost as f64]);
+                if !keep_alive {
+                    latencies(&requests, &phases, results);
+                }
+            }
+            Err(why) => results.fail("lost", Some(clients), why),
+        }
+    }
+}
+
+/// From the request to restart until the old server had gone.
+type Phase = (i64, i64);
+
+fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Result<(Vec<Request>, Vec<Phase>), String> {
+    let running = Running::start(candidate, &plan.programs, 1, Server::default())?;
+    let crowd = Crowd::start(running.address(), keep_alive);
+    let restarts = if plan.quick { 2 } else { 5 };
+    let run = || -> Result<Vec<Phase>, String> {
+        let mut phases = Vec::new();
+        for _ in 0..restarts {
+            // What is calm.
+            thread::sleep(Duration::from_millis(300));
+            let begun = now();
+            match candidate.serves {
+                Serves::Tiny => running.restart().map(drop)?,
+                Serves::Itself | Serves::Becomes => running.restart_until_answer().map(drop)?,
+            }
+            phases.push((begun, now()));
+        }
+        thread::sleep(Duration::from_millis(300));
+        Ok(phases)
+    };
+    let phases = run();
+    let requests = crowd.stop();
+    Ok((requests, phases?))
+}
+
+fn latencies(requests: &[Request], phases: &[Phase], results: &mut Results) {
+    let in_restart = |request: &&Request| phases.iter().any(|(from, to)| request.over >= *from && request.sent <= *to);
+    let (during, calm): (Vec<&Request>, Vec<&Request>) = requests.iter().partition(in_restart);
+    for (phase, requests) in [("calm", calm), ("restart", during)] {
+        let mut times: Vec<f64> = requests.iter().map(|request| request.took()).collect();
+        times.sort_by(f64::total_cmp);
+        for (measure, share) in [("latency_p50", 0.5), ("latency_p99", 0.99), ("latency_p999", 0.999)] {
+            // A percentile of fewer than that would be the maximum under another name.
+            let enough = times.len() as f64 * (1.0 - share) >= 1.0;
+            let place = (times.len() as f64 * share) as usize;
+            if let Some(time) = times.get(place).filter(|_| enough) {
+                results.add(measure, Some(phase), "ms", vec![*time]);
+            }
+        }
+    }
+}
