@@ -1,7 +1,7 @@
 //! Who is measured, and how each is started and restarted: data, and nothing else. `measure` runs them.
 //!
-//! In all words, `{dir}` is a directory for this run alone, `{server}` the command of the tiny server, `{ours}`, `{floor}`
-//! and `{tools}` where those programs are, `{root}` this project, `{port}` the (first) port, `{count}` how many ports;
+//! In all words, `{dir}` is a directory for this run alone, `{server}` the command of the tiny server, `{ours}`
+//! and `{floor}` where those programs are, `{root}` this project, `{port}` the (first) port, `{count}` how many ports;
 //! a word `{listeners}` becomes the candidate's `listener` once for each port.
 
 /// One way to run one program.

@@ -1,6 +1,7 @@
 //! What the tiny servers have written down: when each began, could serve, was told to stop, and ended.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Where the servers of one candidate write to.
@@ -49,14 +50,33 @@ impl Record {
         fs::read_to_string(&self.0).unwrap_or_default().lines().filter_map(parse).collect()
     }
 
-    /// When that happened to that server first.
+    /// When that happened to that server, one of the last.
     pub fn when(&self, pid: i32, event: Event) -> Option<i64> {
-        self.stamps().into_iter().find(|stamp| stamp.pid == pid && stamp.event == event).map(|stamp| stamp.at)
+        self.latest().into_iter().find(|stamp| stamp.pid == pid && stamp.event == event).map(|stamp| stamp.at)
     }
 
     /// The server that began last.
     pub fn newest(&self) -> Option<Stamp> {
-        self.stamps().into_iter().filter(|stamp| stamp.event == Event::Main).max_by_key(|stamp| stamp.at)
+        self.latest().into_iter().filter(|stamp| stamp.event == Event::Main).max_by_key(|stamp| stamp.at)
+    }
+}
+
+impl Record {
+    /// The last lines: over many restarts the record grows long, and is asked for often.
+    fn latest(&self) -> Vec<Stamp> {
+        const ENOUGH: u64 = 8192;
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = File::open(&self.0)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(ENOUGH)))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
+        // The first line may be cut.
+        let cut = usize::from(text.len() as u64 == ENOUGH);
+        text.lines().skip(cut).filter_map(parse).collect()
     }
 }
 

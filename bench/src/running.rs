@@ -1,6 +1,6 @@
 //! One candidate, running: its files, its process, its restarts, its end. Every measure starts one of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -134,7 +134,8 @@ impl<'a> Running<'a> {
                 kill_process(pid, signal).map_err(|error| format!("cannot send a signal: {error}"))?;
             }
             Restart::Command(words) => {
-                let output = self.words().command(words).stdin(Stdio::null()).output();
+                let words = [&["timeout", "20"], words].concat();
+                let output = self.words().command(&words).stdin(Stdio::null()).output();
                 let output = output.map_err(|error| format!("cannot run {words:?}: {error}"))?;
                 if !output.status.success() {
                     return Err(format!("{words:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim()));
@@ -302,7 +303,9 @@ impl Words<'_> {
         for name in ["SERVER_STARTER_PORT", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "READY_FD"] {
             command.env_remove(name);
         }
-        command.env("START_SERVER", &self.programs.ours).args(all);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = [self.programs.tools.join("bin").into_os_string(), path].join(OsStr::new(":"));
+        command.env("PATH", path).env("START_SERVER", &self.programs.ours).args(all);
         command
     }
 

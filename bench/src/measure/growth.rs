@@ -19,8 +19,8 @@ pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results)
     for count in LISTENERS {
         let param = count.to_string();
         match listeners(plan, candidate, count) {
-            Ok((start, restarts)) => {
-                results.add("listeners_start", Some(&param), "ms", vec![start]);
+            Ok((starts, restarts)) => {
+                results.add("listeners_start", Some(&param), "ms", starts);
                 if !restarts.is_empty() {
                     results.add("listeners_hup", Some(&param), "ms", restarts);
                 }
@@ -40,14 +40,17 @@ pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results)
     }
 }
 
-fn listeners(plan: &Plan, candidate: &Candidate, count: u32) -> Result<(f64, Vec<f64>), String> {
-    let running = Running::start(candidate, &plan.programs, count, Server::default())?;
-    let start = running.start_to_accept()?;
+fn listeners(plan: &Plan, candidate: &Candidate, count: u32) -> Result<(Vec<f64>, Vec<f64>), String> {
+    let start = || Running::start(candidate, &plan.programs, count, Server::default());
+    let starts = (0..if plan.quick { 1 } else { 4 }).map(|_| start()?.start_to_accept());
+    let mut starts = starts.collect::<Result<Vec<f64>, String>>()?;
+    let running = start()?;
+    starts.push(running.start_to_accept()?);
     if candidate.restart == Restart::Never {
-        return Ok((start, Vec::new()));
+        return Ok((starts, Vec::new()));
     }
     let restarts = (0..if plan.quick { 2 } else { 5 }).map(|_| running.restart().map(|times| times.main));
-    Ok((start, restarts.collect::<Result<_, String>>()?))
+    Ok((starts, restarts.collect::<Result<_, String>>()?))
 }
 
 fn generations(plan: &Plan, candidate: &Candidate) -> Result<Vec<(usize, f64)>, String> {

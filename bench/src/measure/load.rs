@@ -28,24 +28,31 @@ pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results)
     }
 }
 
-/// From the request to restart until the old server had gone.
+/// When a restart was asked for, and when the old server had gone.
 type Phase = (i64, i64);
+
+/// So long after the request, for all: the timers of Server::Starter are over then, too.
+const RESTART: Duration = Duration::from_millis(1250);
 
 fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Result<(Vec<Request>, Vec<Phase>), String> {
     let running = Running::start(candidate, &plan.programs, 1, Server::default())?;
     let crowd = Crowd::start(running.address(), keep_alive);
-    let restarts = if plan.quick { 2 } else { 5 };
+    let restarts = if plan.quick { 2 } else { 3 };
+    // What is calm; and no server is younger than a second when it is replaced.
+    let calm = if keep_alive && candidate.mode != "default" { Duration::from_millis(300) } else { RESTART };
     let run = || -> Result<Vec<Phase>, String> {
         let mut phases = Vec::new();
         for _ in 0..restarts {
-            // What is calm.
-            thread::sleep(Duration::from_millis(300));
+            thread::sleep(calm);
             let begun = now();
             match candidate.serves {
                 Serves::Tiny => running.restart().map(drop)?,
                 Serves::Itself | Serves::Becomes => running.restart_until_answer().map(drop)?,
             }
             phases.push((begun, now()));
+            if !keep_alive {
+                thread::sleep(RESTART.saturating_sub(Duration::from_nanos(u64::try_from(now() - begun).unwrap_or(0))));
+            }
         }
         thread::sleep(Duration::from_millis(300));
         Ok(phases)
@@ -56,8 +63,13 @@ fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Resul
 }
 
 fn latencies(requests: &[Request], phases: &[Phase], results: &mut Results) {
-    let in_restart = |request: &&Request| phases.iter().any(|(from, to)| request.over >= *from && request.sent <= *to);
-    let (during, calm): (Vec<&Request>, Vec<&Request>) = requests.iter().partition(in_restart);
+    let window = i64::try_from(RESTART.as_nanos()).unwrap_or(i64::MAX);
+    // Between request and window's end, or the old server's if that is later, nothing is calm.
+    let within = |request: &Request, from: i64, to: i64| request.over >= from && request.sent <= to;
+    let answered = || requests.iter().filter(|request| request.answered);
+    let during = answered().filter(|one| phases.iter().any(|(from, _)| within(one, *from, from + window))).collect();
+    let is_calm = |one: &&Request| !phases.iter().any(|(from, to)| within(one, *from, (from + window).max(*to)));
+    let calm: Vec<&Request> = answered().filter(is_calm).collect();
     for (phase, requests) in [("calm", calm), ("restart", during)] {
         let mut times: Vec<f64> = requests.iter().map(|request| request.took()).collect();
         times.sort_by(f64::total_cmp);

@@ -33,7 +33,7 @@ fn starts(plan: &Plan, candidate: &Candidate, results: &mut Results) {
 fn restarts(plan: &Plan, candidate: &Candidate) -> usize {
     match (candidate.mode, plan.quick) {
         ("default", true) => 2,
-        ("default", false) => 4,
+        ("default", false) => 3,
         (_, true) => 5,
         (_, false) => 20,
     }
@@ -49,8 +49,11 @@ fn rest(candidate: &Candidate) {
 fn stamps(plan: &Plan, candidate: &Candidate, results: &mut Results) {
     let run = || {
         let running = Running::start(candidate, &plan.programs, 1, Server::default())?;
-        rest(candidate);
-        (0..restarts(plan, candidate)).map(|_| running.restart()).collect::<Result<Vec<_>, String>>()
+        let restart = |_| {
+            rest(candidate);
+            running.restart()
+        };
+        (0..restarts(plan, candidate)).map(restart).collect::<Result<Vec<_>, String>>()
     };
     match run() {
         Ok(times) => {

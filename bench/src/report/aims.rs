@@ -47,7 +47,7 @@ fn aims(figures: &Figures) -> Vec<Aim> {
     };
     let largest = |measure: &str, limit: f64, unit: &str| {
         let all =
-            [Some("fresh"), after].into_iter().filter_map(|param| of_ours(figures, "default", measure, param?.into()));
+            [Some("fresh"), after].into_iter().filter_map(|param| of_ours(figures, "told", measure, param?.into()));
         let all: Vec<Summary> = all.collect();
         let medians: Vec<String> = all.iter().map(|all| number(all.median)).collect();
         let most = all.iter().map(|all| all.max).fold(f64::NEG_INFINITY, f64::max);
@@ -80,8 +80,8 @@ fn aims(figures: &Figures) -> Vec<Aim> {
             all.map(|all| (spread(Some(all)), all.max <= 0.0))
         }),
         Aim::new("descriptors over restarts", "as many as before", {
-            let fresh = of_ours(figures, "default", "descriptors", Some("fresh"));
-            let later = after.and_then(|after| of_ours(figures, "default", "descriptors", Some(after)));
+            let fresh = of_ours(figures, "told", "descriptors", Some("fresh"));
+            let later = after.and_then(|after| of_ours(figures, "told", "descriptors", Some(after)));
             fresh.zip(later).map(|(fresh, later)| {
                 (format!("{} → {}", number(fresh.median), number(later.median)), later.max <= fresh.max)
             })

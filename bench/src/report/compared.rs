@@ -62,7 +62,7 @@ pub const ALL: &[Compared] = &[
         name: "s6",
         what: "a supervision suite in C (`s6-supervise`)",
         limits: "does not hold the socket: the server binds by itself, the old one has to end before the new one starts, \
-                 and in between nobody listens: at least a second, which it waits between two starts",
+                 and in between nobody listens: a second, for which it waits",
     },
     Compared {
         id: "supervisord",

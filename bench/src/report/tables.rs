@@ -26,8 +26,9 @@ pub fn render(figures: &Figures) -> String {
     }
     section(
         "Latency",
-        "What clients see, in ms: medians of the rounds' percentiles while nothing happens (calm) and while restarts do \
-         (restarts). Servers of their own (gunicorn, nginx, HAProxy) have latencies of their own; compare what is added.",
+        "What clients see, in ms: medians of the rounds' percentiles while nothing happens (calm) and in the 1.25 s after a \
+         restart is asked for (restarts). Only answers count, each of eight clients waits for its own before it asks \
+         again. Servers of their own (gunicorn, nginx, HAProxy) have latencies of their own; compare what is added.",
         latency(figures),
     );
     let after = figures.after();
