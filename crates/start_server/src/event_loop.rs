@@ -221,13 +221,16 @@ impl EventLoop {
         }
     }
 
-    /// Whether a generation has come and the old ones have gone, since this was asked last.
+    /// Whether a generation has come and the old ones have gone, since this was asked last, and no timer of a restart runs.
     fn comes_to_rest(&mut self) -> bool {
+        const SOON: Duration = Duration::from_secs(10);
         let before = self.at_rest;
+        let due = self.supervisor.next_deadline();
         self.at_rest = self.newborns.is_empty()
             && self.strays.is_empty()
             && self.supervisor.awaiting_proof().is_none()
-            && self.supervisor.generations().len() == 1;
+            && self.supervisor.generations().len() == 1
+            && due.is_none_or(|due| due.since(now()) > SOON);
         self.at_rest && !before
     }
 
