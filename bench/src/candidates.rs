@@ -29,6 +29,13 @@ pub struct Candidate {
     pub version: &'static [&'static str],
 }
 
+impl Candidate {
+    /// Whether a restart takes the second that Server::Starter's timers take.
+    pub fn waits_for_timers(&self) -> bool {
+        self.mode == "default" && ["ours", "perl", "ruby-gem"].contains(&self.id)
+    }
+}
+
 /// How a server is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {

@@ -55,7 +55,7 @@ impl Results {
     }
 
     fn fail(&mut self, measure: &str, param: Option<&str>, why: String) {
-        eprintln_failure(self.candidate, self.mode, measure, &why);
+        say(&format!("    {} ({}), {measure}: {why}", self.candidate, self.mode));
         self.push(measure, param, "", Vec::new(), Some(why));
     }
 
@@ -140,8 +140,4 @@ fn load_average() -> String {
 #[expect(clippy::print_stderr, reason = "the run tells how far it is")]
 fn say(what: &str) {
     eprintln!("{what}");
-}
-
-fn eprintln_failure(candidate: &str, mode: &str, measure: &str, why: &str) {
-    say(&format!("    {candidate} ({mode}), {measure}: {why}"));
 }

@@ -57,7 +57,7 @@ pub(super) fn measure(plan: &Plan, round: u32, candidates: &[&Candidate]) -> Vec
         let wanted = if plan.quick { 50 } else { 1000 };
         // Where a restart takes a second, a thousand take too long.
         let in_a_row = candidate.serves == Serves::Tiny && candidate.restart != Restart::Never;
-        if in_a_row && (candidate.mode != "default" || !["ours", "perl", "ruby-gem"].contains(&candidate.id)) {
+        if in_a_row && !candidate.waits_for_timers() {
             many_restarts(&running, wanted, &mut results);
         }
         sets.append(&mut results.sets);

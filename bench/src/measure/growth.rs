@@ -11,9 +11,7 @@ const DRAIN: u32 = 60_000;
 
 pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results) {
     // Timers would only make it longer.
-    let has_quicker = candidate.mode == "default" && ["ours", "perl"].contains(&candidate.id);
-    if candidate.serves == Serves::Itself || candidate.most_listeners == 1 || has_quicker || candidate.id == "ruby-gem"
-    {
+    if candidate.serves == Serves::Itself || candidate.most_listeners == 1 || candidate.waits_for_timers() {
         return;
     }
     for count in LISTENERS {
