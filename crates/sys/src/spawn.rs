@@ -166,6 +166,9 @@ fn launch(plan: &Plan<'_>, mark: MarkCloseOnExec) -> io::Result<Spawned> {
     if pid < 0 {
         return Err(failure);
     }
+    // The child goes first where both share a processor: what it begins is waited for, what its parent does is not.
+    // SAFETY: has no preconditions.
+    unsafe { libc::sched_yield() };
     if plan.own_process_group {
         // The child does this too: whoever comes first, the group exists when either goes on. The call fails if the
         // child has executed its program or is gone, and then it has been made.
