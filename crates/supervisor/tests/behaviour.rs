@@ -270,7 +270,7 @@ mod start {
         let mut scene = Scene::started(alive(), plain());
         scene.asks(1, Commit);
         scene.passes(2.0);
-        scene.expect(&["1.0: status [1], spawn 2", "2.0: status [1 2], retire 1, 1: restarted 2"]);
+        scene.expect(&["1.0: status [1], spawn 2", "2.0: retire 1, status [1 2], 1: restarted 2"]);
     }
 }
 
@@ -283,7 +283,7 @@ mod restart {
         scene.hup();
         scene.passes(1.5);
         scene.exits(1);
-        scene.expect(&["0.0: spawn 2", "1.0: status [1 2], retire 1", "1.5: status [2]"]);
+        scene.expect(&["0.0: spawn 2", "1.0: retire 1, status [1 2]", "1.5: status [2]"]);
         assert_eq!(scene.supervisor.current(), Some(GenerationNumber(2)));
     }
 
@@ -297,7 +297,7 @@ mod restart {
             scene.passes(0.5);
         }
         scene.passes(1.0);
-        scene.expect(&["0.0: spawn 2", "1.0: spawn 3", "2.0: spawn 4", "3.0: spawn 5", "4.0: status [1 5], retire 1"]);
+        scene.expect(&["0.0: spawn 2", "1.0: spawn 3", "2.0: spawn 4", "3.0: spawn 5", "4.0: retire 1, status [1 5]"]);
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod restart {
         scene.passes(1.0);
         scene.expect(&["0.0: spawn 2"]);
         scene.passes(10.0);
-        scene.expect(&["3.0: spawn 3", "6.0: status [1 3], retire 1"]);
+        scene.expect(&["3.0: spawn 3", "6.0: retire 1, status [1 3]"]);
     }
 
     #[test]
@@ -324,8 +324,8 @@ mod restart {
         scene.passes(10.0);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, spawn 3",
-            "2.0: status [1 2 3], retire 1, retire 2",
+            "1.0: retire 1, status [1 2], spawn 3",
+            "2.0: retire 1, retire 2, status [1 2 3]",
         ]);
     }
 
@@ -349,8 +349,8 @@ mod restart {
         scene.passes(1.0);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, spawn 3",
-            "2.0: status [1 2 3], retire 1, retire 2",
+            "1.0: retire 1, status [1 2], spawn 3",
+            "2.0: retire 1, retire 2, status [1 2 3]",
         ]);
     }
 
@@ -487,7 +487,7 @@ mod death {
         scene.expect(&[
             "0.0: status [], spawn 2",
             "1.0: status [2], spawn 3",
-            "2.0: status [2 3], retire 2, 1: restarted 3",
+            "2.0: retire 2, status [2 3], 1: restarted 3",
         ]);
     }
 }
@@ -507,7 +507,7 @@ mod end {
         scene.exits(1);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, stop 1, stop 2",
+            "1.0: retire 1, status [1 2], stop 1, stop 2",
             "1001.0: status [1], status [], exit",
         ]);
         assert!(scene.supervisor.is_over());
@@ -601,7 +601,7 @@ mod end {
         scene.happens(Event::Kill);
         scene.exits(1);
         scene.exits(2);
-        scene.expect(&["0.0: spawn 2", "1.0: status [1 2], retire 1, kill 1, kill 2, status [2], status [], exit"]);
+        scene.expect(&["0.0: spawn 2", "1.0: retire 1, status [1 2], kill 1, kill 2, status [2], status [], exit"]);
     }
 
     #[test]
@@ -698,7 +698,7 @@ mod drain {
         scene.exits(1);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1",
+            "1.0: retire 1, status [1 2]",
             "11.0: kill 1",
             "20.0: status [2], 1: restarted 2",
         ]);
@@ -714,9 +714,9 @@ mod drain {
         scene.passes(20.0);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1",
+            "1.0: retire 1, status [1 2]",
             "5.0: spawn 3",
-            "6.0: status [1 2 3], retire 1, retire 2",
+            "6.0: retire 1, retire 2, status [1 2 3]",
             "11.0: kill 1",
             "16.0: kill 2",
         ]);
@@ -734,9 +734,9 @@ mod drain {
         scene.passes(1.0);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, spawn 3",
-            "2.0: status [1 2 3], retire 1, retire 2, kill 1, spawn 4",
-            "3.0: status [1 2 3 4], retire 1, retire 2, retire 3, kill 2",
+            "1.0: retire 1, status [1 2], spawn 3",
+            "2.0: retire 1, retire 2, kill 1, status [1 2 3], spawn 4",
+            "3.0: retire 1, retire 2, retire 3, kill 2, status [1 2 3 4]",
         ]);
     }
 
@@ -749,8 +749,8 @@ mod drain {
         scene.gives_up(2);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, 1: restarted 2, spawn 3",
-            "2.0: status [1 2 3], retire 1, retire 2, \
+            "1.0: retire 1, status [1 2], 1: restarted 2, spawn 3",
+            "2.0: retire 1, retire 2, status [1 2 3], \
              2: timed out, committed 3, serving 3",
         ]);
     }
@@ -791,7 +791,7 @@ mod limits {
         scene.expect(&[
             "0.0: spawn 2, 1: failed 2 after 1, kept 1",
             "1.0: spawn 3",
-            "2.0: status [1 3], retire 1, 2: restarted 3",
+            "2.0: retire 1, status [1 3], 2: restarted 3",
         ]);
     }
 
@@ -857,9 +857,9 @@ mod giving_up {
         scene.passes(5.0);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, spawn 3",
+            "1.0: retire 1, status [1 2], spawn 3",
             "1.5: 1: timed out, committed none, serving 2",
-            "2.0: status [1 2 3], retire 1, retire 2, 2: restarted 3",
+            "2.0: retire 1, retire 2, status [1 2 3], 2: restarted 3",
         ]);
     }
 
@@ -872,7 +872,7 @@ mod giving_up {
         scene.gives_up(1);
         scene.passes(5.0);
         scene
-            .expect(&["0.0: spawn 2, spawn 3, 1: timed out, committed none, serving 1", "1.0: status [1 3], retire 1"]);
+            .expect(&["0.0: spawn 2, spawn 3, 1: timed out, committed none, serving 1", "1.0: retire 1, status [1 3]"]);
     }
 
     #[test]
@@ -882,7 +882,7 @@ mod giving_up {
         scene.asks(1, Commit);
         scene.gives_up(1);
         scene.passes(5.0);
-        scene.expect(&["0.0: spawn 2, 1: abandoned, committed none, serving 1", "1.0: status [1 2], retire 1"]);
+        scene.expect(&["0.0: spawn 2, 1: abandoned, committed none, serving 1", "1.0: retire 1, status [1 2]"]);
     }
 
     #[test]
@@ -920,8 +920,8 @@ mod giving_up {
         scene.passes(5.0);
         scene.expect(&[
             "0.0: spawn 2, 1: timed out, committed none, serving 1",
-            "1.0: status [1 2], retire 1, spawn 3",
-            "2.0: status [1 2 3], retire 1, retire 2",
+            "1.0: retire 1, status [1 2], spawn 3",
+            "2.0: retire 1, retire 2, status [1 2 3]",
         ]);
     }
 
@@ -934,7 +934,7 @@ mod giving_up {
         scene.gives_up(1);
         scene.passes(5.0);
         scene
-            .expect(&["0.0: spawn 2, spawn 3, 1: timed out, committed none, serving 1", "1.0: status [1 3], retire 1"]);
+            .expect(&["0.0: spawn 2, spawn 3, 1: timed out, committed none, serving 1", "1.0: retire 1, status [1 3]"]);
     }
 
     #[test]
@@ -972,9 +972,9 @@ mod clock {
         scene.expect(&[
             "1.0: status [1]",
             "11.0: spawn 2",
-            "12.0: status [1 2], retire 1, status [2]",
+            "12.0: retire 1, status [1 2], status [2]",
             "22.0: spawn 3",
-            "23.0: status [2 3], retire 2",
+            "23.0: retire 2, status [2 3]",
         ]);
     }
 
@@ -985,9 +985,9 @@ mod clock {
         scene.expect(&[
             "1.0: status [1]",
             "11.0: spawn 2",
-            "12.0: status [1 2], retire 1",
+            "12.0: retire 1, status [1 2]",
             "32.0: spawn 3",
-            "33.0: status [1 2 3], retire 1, retire 2",
+            "33.0: retire 1, retire 2, status [1 2 3]",
         ]);
     }
 
@@ -1002,10 +1002,10 @@ mod clock {
         scene.expect(&[
             "1.0: status [1]",
             "8.0: spawn 2",
-            "9.0: status [1 2], retire 1",
+            "9.0: retire 1, status [1 2]",
             "10.0: status [2]",
             "19.0: spawn 3",
-            "20.0: status [2 3], retire 2",
+            "20.0: retire 2, status [2 3]",
         ]);
     }
 
@@ -1018,7 +1018,7 @@ mod clock {
         assert_eq!(scene.supervisor.next_deadline(), None);
         scene.happens(Event::Settings(auto_restart(20.0)));
         scene.passes(12.0);
-        scene.expect(&["11.0: spawn 2", "12.0: status [1 2], retire 1"]);
+        scene.expect(&["11.0: spawn 2", "12.0: retire 1, status [1 2]"]);
     }
 
     #[test]
@@ -1040,7 +1040,7 @@ mod readiness {
         scene.asks(1, Commit);
         scene.passes(0.2);
         scene.is_ready(2);
-        scene.expect(&["0.0: spawn 2", "0.2: status [1 2], retire 1, 1: restarted 2"]);
+        scene.expect(&["0.0: spawn 2", "0.2: retire 1, status [1 2], 1: restarted 2"]);
     }
 
     #[test]
@@ -1088,7 +1088,7 @@ mod readiness {
         scene.happens(Event::ExtendReadiness { generation, by: seconds(20.0) });
         scene.passes(19.0);
         scene.is_ready(2);
-        scene.expect(&["0.0: spawn 2", "23.0: status [1 2], retire 1"]);
+        scene.expect(&["0.0: spawn 2", "23.0: retire 1, status [1 2]"]);
     }
 
     #[test]
@@ -1108,7 +1108,7 @@ mod readiness {
         scene.passes(0.1);
         scene.happens(Event::ReadinessUnknown(GenerationNumber(2)));
         scene.passes(5.0);
-        scene.expect(&["0.0: spawn 2", "1.0: status [1 2], retire 1"]);
+        scene.expect(&["0.0: spawn 2", "1.0: retire 1, status [1 2]"]);
     }
 
     #[test]
@@ -1151,7 +1151,7 @@ mod orphans {
         scene.happens(Event::Start);
         scene.passes(2.0);
         scene.exits(7);
-        scene.expect(&["0.0: spawn 8", "1.0: status [7 8], retire 7", "2.0: status [8]"]);
+        scene.expect(&["0.0: spawn 8", "1.0: retire 7, status [7 8]", "2.0: status [8]"]);
     }
 
     #[test]
@@ -1161,7 +1161,7 @@ mod orphans {
         scene.supervisor.skip_numbers(GenerationNumber(3));
         scene.happens(Event::Start);
         scene.passes(1.0);
-        scene.expect(&["0.0: spawn 10", "1.0: status [7 10], retire 7"]);
+        scene.expect(&["0.0: spawn 10", "1.0: retire 7, status [7 10]"]);
     }
 
     #[test]
@@ -1216,8 +1216,8 @@ mod requests {
         scene.passes(2.0);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, 1: restarted 2, spawn 3",
-            "2.0: status [1 2 3], retire 1, retire 2, 2: restarted 3, 4: restarted 3, \
+            "1.0: retire 1, status [1 2], 1: restarted 2, spawn 3",
+            "2.0: retire 1, retire 2, status [1 2 3], 2: restarted 3, 4: restarted 3, \
              6: restarted 3, 8: restarted 3, 10: restarted 3",
         ]);
         scene.exits(1);
@@ -1233,7 +1233,7 @@ mod requests {
         scene.exits(2);
         scene.passes(2.0);
         scene.exits(1);
-        scene.expect(&["0.0: spawn 2", "1.0: spawn 3", "2.0: status [1 3], retire 1, status [3], 1: restarted 3"]);
+        scene.expect(&["0.0: spawn 2", "1.0: spawn 3", "2.0: retire 1, status [1 3], status [3], 1: restarted 3"]);
     }
 
     #[test]
@@ -1246,7 +1246,7 @@ mod requests {
         scene.stop(Terminate);
         scene.expect(&[
             "0.0: spawn 2",
-            "1.0: status [1 2], retire 1, spawn 3, 2: stopping, 3: stopping, 1: stopping, \
+            "1.0: retire 1, status [1 2], spawn 3, 2: stopping, 3: stopping, 1: stopping, \
              stop 1, stop 2, stop 3",
         ]);
     }

@@ -396,11 +396,11 @@ impl Running {
         let delay = turn.settings.kill_old_delay;
         attempt.step = Step::Soaking { candidate, commit_at: turn.now.plus(delay) };
         self.attempt = Some(attempt);
-        self.publish(turn);
         turn.report(Report::Replacing { old });
         if delay.is_zero() {
             self.commit(turn);
         } else {
+            self.publish(turn);
             turn.report(Report::KillOldDelay(delay));
         }
     }
@@ -412,6 +412,7 @@ impl Running {
         };
         let Step::Soaking { candidate, .. } = attempt.step else { return };
         let committed = candidate.number;
+        let is_published = candidate.ready_at != Some(turn.now);
         self.old.extend(self.current.replace(candidate));
         self.old.sort_by_key(|old| old.number);
         turn.report(Report::RetiringOld);
@@ -426,6 +427,10 @@ impl Running {
             }
         }
         self.limit_old(turn);
+        if !is_published {
+            // Not before the old ones have been told: what is proved need not wait for a disk.
+            self.publish(turn);
+        }
         for waiter in attempt.demand.waiters {
             if waiter.until == Until::Commit || self.old.is_empty() {
                 turn.answer(waiter.request, Outcome::Restarted { generation: committed });
