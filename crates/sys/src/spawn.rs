@@ -290,13 +290,14 @@ impl<'plan> Child<'plan> {
         if !(self.mark)(FIRST_AFTER_STDERR) {
             mark_one_by_one(FIRST_AFTER_STDERR);
         }
-        // Whatever sits on a number that something else is to get moves away first, so that the order does not matter.
+        // The numbers are filled from the lowest to the highest. What sits on one that something else gets before it is
+        // its turn moves away first. Of listeners in their usual order none has to.
         if self.is_target(*status) {
             *status = self.lift(*status)?;
         }
         for index in 0..self.placements.len() {
             let Some(&Placement { source, target }) = self.placements.get(index) else { break };
-            if source != target && self.is_target(source) {
+            if source < target && self.is_target(source) {
                 let lifted = self.lift(source)?;
                 if let Some(placement) = self.placements.get_mut(index) {
                     placement.source = lifted;
