@@ -114,6 +114,8 @@ struct Newborn {
     generation: GenerationNumber,
     pid: Pid,
     report: ExecReport,
+    /// When it is asked, if nothing happens before.
+    ask_at: Instant,
 }
 
 /// What is known of a generation.
@@ -240,9 +242,7 @@ impl EventLoop {
     /// deadlines that would otherwise take the dead for living.
     fn turn(&mut self) {
         let ready = self.wait();
-        if ready.contains(&Source::Newborn) {
-            self.read_newborns();
-        }
+        self.read_newborns();
         for source in &ready {
             if let Source::Notify(generation) = source {
                 self.read_notifications(*generation);
@@ -286,7 +286,9 @@ impl EventLoop {
         let parts = &self.parts;
         let mut descriptors: Vec<(Source, BorrowedFd, PollFlags)> =
             vec![(Source::Signals, parts.signals.as_fd(), PollFlags::IN)];
-        descriptors.extend(self.newborns.iter().map(|it| (Source::Newborn, it.report.as_fd(), PollFlags::IN)));
+        let now = now();
+        let newborns = self.newborns.iter().filter(|newborn| newborn.ask_at <= now);
+        descriptors.extend(newborns.map(|it| (Source::Newborn, it.report.as_fd(), PollFlags::IN)));
         descriptors.extend(self.orphans.iter().map(|it| (Source::Orphan(it.pid), it.as_fd(), PollFlags::IN)));
         descriptors.extend(self.notes.iter().filter_map(|(generation, notes)| {
             Some((Source::Notify(*generation), notes.notify.as_ref()?.as_fd(), PollFlags::IN))
@@ -320,6 +322,7 @@ impl EventLoop {
         let deadlines = [
             self.supervisor.next_deadline(),
             self.proving.next_deadline(),
+            self.next_question_to_a_newborn(),
             self.next_strays_deadline(),
             self.next_look_at_clients(),
             self.trial_deadline(),
@@ -467,6 +470,12 @@ impl EventLoop {
 
     fn generation_of(&self, pid: Pid) -> Option<GenerationNumber> {
         self.notes.iter().find(|(_, notes)| notes.worker == Some(pid)).map(|(generation, _)| *generation)
+    }
+
+    /// From when on a new process wakes us as soon as it has something to say.
+    fn next_question_to_a_newborn(&self) -> Option<Instant> {
+        let now = now();
+        self.newborns.iter().map(|newborn| newborn.ask_at).filter(|ask_at| *ask_at > now).min()
     }
 
     fn read_newborns(&mut self) {

@@ -15,10 +15,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::SocketType;
 use rustix::process::{Resource, getrlimit};
 
@@ -235,6 +235,7 @@ impl Listeners {
     ) -> Result<Self, ListenError> {
         let Claims { listeners: claims, released } = passed.claim(specs);
         let numbers = numbers(claims.iter().map(|(spec, _)| spec.descriptor), first)?;
+        let above = numbers.iter().max().map_or(first, |highest| highest.saturating_add(1));
         let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new(), released, changes: 0 };
         let mut taken = Vec::new();
         for ((spec, passed), number) in claims.into_iter().zip(numbers) {
@@ -264,7 +265,7 @@ impl Listeners {
                 report(format!("listening on {address}, which the system chose for {}", spec.spelling.display()));
             }
             // From here on the file is removed if anything fails.
-            let (socket, file) = (bound.socket, bound.file);
+            let (socket, file) = (in_place(bound.socket, number, above), bound.file);
             let is_fixed = spec.descriptor.is_some();
             taken.extend(is_passed.then_some(number));
             listeners.all.push(Listener { spec, address, socket, number, file, is_managers });
@@ -386,6 +387,18 @@ fn numbers(fixed: impl Iterator<Item = Option<RawFd>> + Clone, first: RawFd) -> 
              descriptor below that or raise the limit"
         ))),
         None => Ok(numbers),
+    }
+}
+
+/// A socket at the number that it has in the program, or if something else is there, above all of those: at each spawn,
+/// what is in its place already need not be moved.
+fn in_place(socket: OwnedFd, number: RawFd, above: RawFd) -> OwnedFd {
+    if socket.as_raw_fd() == number {
+        return socket;
+    }
+    match fcntl_dupfd_cloexec(&socket, number) {
+        Ok(moved) if moved.as_raw_fd() == number => moved,
+        _ => fcntl_dupfd_cloexec(&socket, above).unwrap_or(socket),
     }
 }
 

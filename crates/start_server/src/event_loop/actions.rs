@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use control::Reply;
 use rustix::io::Errno;
@@ -60,12 +61,26 @@ impl EventLoop {
         let environment = parts.environment.for_worker(parts.recipe.variables(), generation.0, &extra);
         let spawned = parts.recipe.spawn(generation.0, &parts.listeners, environment)?;
         let pid = Pid(spawned.pid);
-        self.newborns.push(Newborn { generation, pid, report: spawned.exec });
+        let ask_at = now().plus(self.patience_with_newborns());
+        self.newborns.push(Newborn { generation, pid, report: spawned.exec, ask_at });
         self.notes.insert(
             generation,
             Notes { worker: Some(pid), notify, ready_by: None, says: None, rule: self.parts.config.ready.clone() },
         );
         Ok(pid)
+    }
+
+    /// How long a new process goes unasked whether it runs its program. It would wake us in the very moment when it
+    /// does, and where both share a processor wait for us to hear so. Nobody misses the answer before the program has
+    /// said more, or died, or its interval is over.
+    fn patience_with_newborns(&self) -> Duration {
+        const PATIENCE: Duration = Duration::from_millis(10);
+        match self.parts.config.ready {
+            _ if self.voice.is_some() => Duration::ZERO,
+            ReadyRule::Notify => PATIENCE,
+            ReadyRule::Alive => PATIENCE.min(self.parts.config.interval),
+            ReadyRule::Accept | ReadyRule::Exec(_) => Duration::ZERO,
+        }
     }
 
     fn signal(&mut self, pid: Pid, order: Order) {

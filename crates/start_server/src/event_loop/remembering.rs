@@ -191,7 +191,7 @@ impl EventLoop {
         let notes = notes.collect();
         let newborns = state.newborns.into_iter().filter_map(|newborn| {
             let report = ExecReport::from(take(inherited, newborn.report)?);
-            Some(Newborn { generation: newborn.generation, pid: newborn.pid, report })
+            Some(Newborn { generation: newborn.generation, pid: newborn.pid, report, ask_at: now() })
         });
         let newborns = newborns.collect();
         let orphans = state.orphans.into_iter().filter_map(|orphan| Orphan::resume(orphan, inherited)).collect();
