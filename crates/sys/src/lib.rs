@@ -20,3 +20,10 @@ pub mod tcp_options;
 pub mod unix_file;
 pub mod unix_queue;
 pub mod waiting_clients;
+
+// The unwinder, which the standard library needs for backtraces, out of the compiler's archive: else every start would
+// load and relocate libgcc_s.so for it, and an image with nothing but the C library could not run the program. Where
+// the objects are not linked as one, as in a debug build, that library is loaded after all.
+#[cfg(target_env = "gnu")]
+#[link(name = "gcc_eh")]
+unsafe extern "C" {}
