@@ -156,16 +156,21 @@ impl Environment {
         generation: u32,
         extra: &[(&str, OsString)],
     ) -> Vec<CString> {
-        let mut variables = self.base.clone();
-        variables.extend(self.overlay.clone());
-        if self.auto_restarts() && self.auto_restart_interval().is_none() {
-            variables.insert(AUTO_RESTART_INTERVAL.into(), DEFAULT_AUTO_RESTART_INTERVAL.into());
+        fn borrowed<'a>((name, value): (&'a OsString, &'a OsString)) -> (&'a OsStr, &'a OsStr) {
+            (name, value)
         }
-        variables.extend(listeners.iter().cloned());
-        variables.insert(GENERATION.into(), generation.to_string().into());
-        variables.extend(extra.iter().map(|(name, value)| (OsString::from(name), value.clone())));
+        let generation = OsString::from(generation.to_string());
+        // Of two with one name, the later one counts.
+        let layers = self.base.iter().chain(&self.overlay).map(borrowed);
+        let mut variables: BTreeMap<&OsStr, &OsStr> = layers.collect();
+        if self.auto_restarts() && self.auto_restart_interval().is_none() {
+            variables.insert(AUTO_RESTART_INTERVAL.as_ref(), DEFAULT_AUTO_RESTART_INTERVAL.as_ref());
+        }
+        variables.extend(listeners.iter().map(|(name, value)| borrowed((name, value))));
+        variables.insert(GENERATION.as_ref(), &generation);
+        variables.extend(extra.iter().map(|(name, value)| (OsStr::new(*name), value.as_os_str())));
         // No layer can hold a zero byte, so nothing is lost here.
-        variables.into_iter().filter_map(|(name, value)| entry(name, &value)).collect()
+        variables.into_iter().filter_map(|(name, value)| entry(name, value)).collect()
     }
 
     fn value(&self, name: &str) -> Option<&OsStr> {
@@ -209,11 +214,12 @@ fn nonsense(name: &str, value: &OsStr, error: SpanError, consequence: &str) -> S
     format!("{name} is set to \"{}\", which is not usable ({error}); {consequence}", value.display())
 }
 
-fn entry(name: OsString, value: &OsStr) -> Option<CString> {
-    let mut entry = name;
-    entry.push("=");
-    entry.push(value);
-    CString::new(entry.into_vec()).ok()
+fn entry(name: &OsStr, value: &OsStr) -> Option<CString> {
+    let mut entry = Vec::with_capacity(name.len() + value.len() + "=\0".len());
+    entry.extend_from_slice(name.as_bytes());
+    entry.push(b'=');
+    entry.extend_from_slice(value.as_bytes());
+    CString::new(entry).ok()
 }
 
 /// Reads every file of the envdir. What is wrong with single files is returned beside what the others set.

@@ -56,7 +56,10 @@ pub fn read(text: &[u8]) -> Result<(State, Unknown), String> {
 /// # Errors
 /// None is expected: all of it can be written as JSON.
 pub fn write(state: &State, unknown: &Unknown) -> Result<Vec<u8>, String> {
-    let text = serde_json::to_vec(state).map_err(not_written)?;
+    // What is usual beside the listeners.
+    const REST: usize = 4096;
+    let mut text = Vec::with_capacity(state.listeners.get().len() + REST);
+    serde_json::to_writer(&mut text, state).map_err(not_written)?;
     if unknown.is_empty() { Ok(text) } else { unknown.added_to(&text).map_err(not_written) }
 }
 
