@@ -152,7 +152,7 @@ fn nothing_but_ready_is_ready() {
     }
     sender.settle(&daemon, 1);
     assert_eq!(role(&daemon, 1), Role::Starting);
-    daemon.wait_for("no more descriptors than before", || (descriptors(&daemon) == before).then_some(()));
+    daemon.wait_for("no more descriptors than before", || (descriptors(&daemon) <= before).then_some(()));
     sender.send("READY=1\nMAINPID=1");
     daemon.wait_line(SAID_SO);
 }
@@ -197,7 +197,7 @@ fn descriptors_that_come_along_are_closed() {
         sender.send_with(&[b'x'; 10_000], &[null.as_fd(); 10]);
     }
     sender.settle(&daemon, 1);
-    daemon.wait_for("no more descriptors than before", || (descriptors(&daemon) == before).then_some(()));
+    daemon.wait_for("no more descriptors than before", || (descriptors(&daemon) <= before).then_some(()));
 }
 
 #[test]
