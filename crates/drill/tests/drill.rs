@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use testkit::{Address, Builder, Daemon, Port, TempDir, get, start_server, testserver};
+use testkit::{Address, Builder, Daemon, Port, TempDir, command, get, start_server, testserver};
 
 const DRILL: &str = env!("CARGO_BIN_EXE_drill");
 /// No arguments.
@@ -321,7 +321,7 @@ fn own(port: &Port, options: &[&str]) -> Child {
     words.extend(["--ready=accept".into(), "--".into(), testserver().into()]);
     // It is to be found beside the drill.
     start_server();
-    let mut command = Command::new(DRILL);
+    let mut command = command(DRILL);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }

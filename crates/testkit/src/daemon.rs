@@ -6,13 +6,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::processes::{self, MARK};
 use crate::temp_dir::TempDir;
 use crate::wait::wait_for;
-use crate::{Dump, Event, descriptors, signals, testserver};
+use crate::{Dump, Event, command, signals, testserver};
 
 /// A superdaemon that is about to be started.
 ///
@@ -92,15 +92,14 @@ impl Builder {
     pub fn start(self) -> Daemon {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        descriptors::keep_from_children();
         let mut through = self.through.iter();
         let mut command = match through.next() {
             Some(program) => {
-                let mut command = Command::new(program);
+                let mut command = command(program);
                 command.args(through).arg(&self.superdaemon);
                 command
             }
-            None => Command::new(&self.superdaemon),
+            None => command(&self.superdaemon),
         };
         command.args(&self.options);
         if !self.words.is_empty() {
@@ -312,7 +311,7 @@ impl Daemon {
     /// # Panics
     /// When it does not end within [`patience`](crate::patience).
     pub fn verb_of<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Output {
-        let mut command = Command::new(program);
+        let mut command = command(program);
         command.args(arguments).current_dir(self.dir()).stdin(Stdio::null());
         command.env("LANG", "C").env(MARK, &self.id);
         let (out, err) = (self.path("verb-stdout"), self.path("verb-stderr"));

@@ -4,12 +4,12 @@
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::ports::is_taken_by_udp;
-use crate::{Address, Daemon, Load, Outcome, Port, start_server, wait_for};
+use crate::{Address, Daemon, Load, Outcome, Port, command, start_server, wait_for};
 
 /// The server under start_server, on a port or a socket of its own. It says itself when it is ready.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ pub fn exit_of(program: &str, address: &Address, clients: impl FnOnce(&dyn Fn())
         Address::Tcp(address) => address.to_string(),
         Address::Unix(path) => path.display().to_string(),
     };
-    let mut command = Command::new(program);
+    let mut command = command(program);
     command.arg(at).stdin(Stdio::null());
     for name in ["SERVER_STARTER_PORT", "SERVER_STARTER_GENERATION", "LISTEN_FDS", "NOTIFY_SOCKET"] {
         command.env_remove(name);

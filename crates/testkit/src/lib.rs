@@ -15,9 +15,9 @@ pub mod http_server;
 pub mod signals;
 
 mod client;
+mod command;
 mod daemon;
 mod deployment;
-mod descriptors;
 mod dump;
 mod event;
 mod http_load;
@@ -29,6 +29,7 @@ mod temp_dir;
 mod wait;
 
 pub use client::{Address, Client, Failure, Reply, Tally, get};
+pub use command::command;
 pub use daemon::{Builder, Daemon};
 pub use deployment::{Deployment, exit_of};
 pub use dump::Dump;

@@ -202,7 +202,7 @@ impl Stage {
     }
 
     /// Notes a fact of a dump. From a mask of signals, the two are left out that the C library keeps for itself and
-    /// leaves ignored in what it spawns, as the test does.
+    /// leaves ignored in what it spawns, as cargo spawns the test.
     pub fn note_fact(&mut self, aspect: &str, value: &str) {
         let text = match u64::from_str_radix(value, 16) {
             Ok(mask) if value.len() == 16 => format!("{:016x}", mask & !(0b11 << 31)),

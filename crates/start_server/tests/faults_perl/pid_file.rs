@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use testkit::{Address, Port, TempDir, get, wait_for};
+use testkit::{Address, Port, TempDir, command, get, wait_for};
 
 use crate::{at, complaint, daemon, superdaemon};
 
@@ -47,7 +47,7 @@ impl Stranger {
     fn new(directory: &TempDir) -> Self {
         let script = "trap 'echo HUP >>got' HUP; trap 'echo TERM >>got' TERM; trap over=1 USR1; echo ready >got
                       while [ -z \"$over\" ]; do sleep 0.01; done; echo over >>got";
-        let child = Command::new("sh").args(["-c", script]).current_dir(directory.path()).spawn().unwrap();
+        let child = command("sh").args(["-c", script]).current_dir(directory.path()).spawn().unwrap();
         let stranger = Self(child);
         let ready = || fs::read_to_string(directory.path().join("got")).ok().filter(|text| text == "ready\n");
         wait_for(|| "a shell".to_owned(), ready);

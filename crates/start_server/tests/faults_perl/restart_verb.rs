@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use testkit::{Address, Daemon, Port, get, wait_for};
+use testkit::{Address, Daemon, Port, command, get, wait_for};
 
 use crate::{at, complaint, daemon, has_recorded, superdaemon};
 
@@ -15,7 +15,7 @@ struct Verb(Child);
 
 impl Verb {
     fn restart(daemon: &Daemon) -> Self {
-        let mut command = Command::new(superdaemon());
+        let mut command = command(superdaemon());
         command.args(RESTART).current_dir(daemon.dir()).stdin(Stdio::null()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
     }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use testkit::{Daemon, wait_for};
+use testkit::{Daemon, command, wait_for};
 
 /// A verb that was started. It is killed when the value is dropped.
 pub struct Verb {
@@ -30,9 +30,7 @@ impl Verb {
     pub fn start(daemon: &Daemon, arguments: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let output = daemon.path(&format!("said-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        // Whoever runs the tests in the background may have them ignore what Ctrl-C sends.
-        let child = Command::new("env")
-            .args(["--default-signal=INT", env!("CARGO_BIN_EXE_start_server")])
+        let child = command(env!("CARGO_BIN_EXE_start_server"))
             .args(arguments)
             .current_dir(daemon.dir())
             .stdin(Stdio::null())
