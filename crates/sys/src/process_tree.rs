@@ -58,6 +58,12 @@ impl Process {
         self.threads > 1 || (self.is_living() && self.has_memory)
     }
 
+    /// Whether it is a child of the caller that was executed with this variable in its environment. So those are known
+    /// that have lost their parent and were given to the caller, a child subreaper: the strays of [`kill_family`].
+    pub fn is_marked_child(&self, name: &str, value: &str) -> bool {
+        self.parent == own_pid() && variable(self.pid, name).is_some_and(|found| found == value)
+    }
+
     fn parse(stat: &[u8]) -> Option<Process> {
         // The second field is the program's name in parentheses. It may itself hold spaces and parentheses.
         let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
@@ -572,7 +578,7 @@ mod tests {
     }
 
     fn is_stray(process: &Process) -> bool {
-        process.parent == own_pid() && variable(process.pid, "E_FAMILY").is_some_and(|value| value == "1")
+        process.is_marked_child("E_FAMILY", "1")
     }
 
     #[test]

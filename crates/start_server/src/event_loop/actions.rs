@@ -120,15 +120,11 @@ impl EventLoop {
     /// became our children. These are known by the generation in their environment. Returns how many there were.
     pub(super) fn kill_family(&self, leader: Pid, generation: Option<GenerationNumber>) -> io::Result<usize> {
         let generation = generation.map(|generation| generation.0.to_string());
-        let us = rustix::process::getpid().as_raw_pid();
         let states = self.supervisor.generations();
         let workers: Vec<i32> = states.iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
         process_tree::kill_family(leader.0, |process| {
-            process.parent == us
-                && !workers.contains(&process.pid)
-                && generation.is_some()
-                && process_tree::variable(process.pid, "SERVER_STARTER_GENERATION")
-                    .is_some_and(|value| Some(value.to_string_lossy().as_ref()) == generation.as_deref())
+            let is_marked = |number: &String| process.is_marked_child("SERVER_STARTER_GENERATION", number);
+            !workers.contains(&process.pid) && generation.as_ref().is_some_and(is_marked)
         })
     }
 

@@ -12,9 +12,10 @@ use supervisor::{ExitStatus, GenerationNumber, Instant, RunningWorker};
 use sys::process_tree;
 use sys::spawn::{Plan, spawn};
 
+use crate::handover::state;
+
 /// What runs the command.
 pub const SHELL: &str = "/bin/sh";
-use crate::handover::state;
 
 /// The pause after the first failed check; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -157,14 +158,11 @@ impl Check {
     /// Ends a command with all that it has started, and whatever earlier ones have left behind. `leader` is none of
     /// any process group if nothing but that is wanted.
     fn end_family(&self, leader: i32) {
-        let us = rustix::process::getpid().as_raw_pid();
         let worker = self.worker.pid.0;
+        let mark = worker.to_string();
         // What cannot be killed has another user's rights, and so was let go on purpose.
         let _ = process_tree::kill_family(leader, |process| {
-            process.parent == us
-                && process.pid != worker
-                && process_tree::variable(process.pid, "SERVER_STARTER_PID")
-                    .is_some_and(|value| value.to_str() == Some(&worker.to_string()))
+            process.pid != worker && process.is_marked_child("SERVER_STARTER_PID", &mark)
         });
     }
 }
