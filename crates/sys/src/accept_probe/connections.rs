@@ -1,6 +1,9 @@
 //! Whether a process has accepted a connection on a listener: a busy server may never be seen waiting for one, but it
 //! has some. Their descriptors are fetched for a moment by pidfd_getfd(2), since the kernel tells nothing of a socket
 //! in /proc but its number.
+//!
+//! The guards of the listeners go through the kernel's tables instead ([`crate::waiting_clients`]): what speaks against
+//! a server must miss nothing, and may take milliseconds. Here a look comes every few milliseconds, and may miss.
 
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
