@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Plan, Results};
 use crate::candidates::{Candidate, Restart, Serves};
 use crate::clock::now;
-use crate::load::{Crowd, Request};
+use crate::load::{Crowd, Loss, Request};
 use crate::running::{Running, Server};
 
 pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results) {
@@ -16,9 +16,13 @@ pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results)
     for (keep_alive, clients) in [(false, "new connections"), (true, "keep-alive")] {
         match restarts_under(plan, candidate, keep_alive) {
             Ok((requests, phases)) => {
-                let lost = requests.iter().filter(|request| !request.answered).count();
-                results.add("requests", Some(clients), "", vec![requests.len() as f64]);
-                results.add("lost", Some(clients), "", vec![lost as f64]);
+                let mut count = |measure, count: usize| results.add(measure, Some(clients), "", vec![count as f64]);
+                count("restarts", phases.len());
+                count("requests", requests.len());
+                count("lost", requests.iter().filter(|request| !request.is_answered()).count());
+                for (loss, measure) in Loss::ALL.iter().filter(|(loss, _)| keep_alive || *loss != Loss::Reused) {
+                    count(measure, requests.iter().filter(|request| request.loss == Some(*loss)).count());
+                }
                 if !keep_alive {
                     latencies(&requests, &phases, results);
                 }
@@ -66,7 +70,7 @@ fn latencies(requests: &[Request], phases: &[Phase], results: &mut Results) {
     let window = i64::try_from(RESTART.as_nanos()).unwrap_or(i64::MAX);
     // Between request and window's end, or the old server's if that is later, nothing is calm.
     let within = |request: &Request, from: i64, to: i64| request.over >= from && request.sent <= to;
-    let answered = || requests.iter().filter(|request| request.answered);
+    let answered = || requests.iter().filter(|request| request.is_answered());
     let during = answered().filter(|one| phases.iter().any(|(from, _)| within(one, *from, from + window))).collect();
     let is_calm = |one: &&Request| !phases.iter().any(|(from, to)| within(one, *from, (from + window).max(*to)));
     let calm: Vec<&Request> = answered().filter(is_calm).collect();

@@ -22,7 +22,7 @@ fn longest_silence(plan: &Plan, candidate: &Candidate) -> Result<f64, String> {
     let running = Running::start(candidate, &plan.programs, 1, Server { delay: DELAY, ..Server::default() })?;
     let crowd = Crowd::start(running.address(), false);
     let restarted = running.restart();
-    let mut answers: Vec<i64> = crowd.stop().iter().filter(|one| one.answered).map(|one| one.over).collect();
+    let mut answers: Vec<i64> = crowd.stop().iter().filter(|one| one.is_answered()).map(|one| one.over).collect();
     restarted?;
     answers.sort_unstable();
     let silences = answers.windows(2).filter_map(|pair| Some(crate::clock::ms(*pair.first()?, *pair.last()?)));

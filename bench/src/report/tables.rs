@@ -21,6 +21,16 @@ pub fn render(figures: &Figures) -> String {
          answer cut off, nothing within the time that the client has. Sums over all rounds.",
         lost(figures),
     );
+    if let Some(table) = lost_by_kind(figures) {
+        section(
+            "Requests lost, by kind",
+            "What became of them, of those who lost any: refused, nobody listened; reset, \
+             a new connection was reset or closed before the answer's first byte; reused, the same with a connection that \
+             had served before, which was closed while the client asked: HTTP lets clients ask again; short, reset or \
+             closed within the answer; timeout, nothing in five seconds; other, an answer that says no, for example.",
+            table,
+        );
+    }
     for (measure, title, text) in TIMINGS {
         section(title, text, timing(figures, measure, None));
     }
@@ -101,6 +111,44 @@ const TIMINGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// The kinds of losses, each with the measure that counts it.
+const KINDS: [(&str, &str); 6] = [
+    ("refused", "lost_refused"),
+    ("reset", "lost_reset"),
+    ("reused", "lost_reused"),
+    ("short", "lost_short"),
+    ("timeout", "lost_timeout"),
+    ("other", "lost_other"),
+];
+
+/// Only with those who lost, and what they lost; none if the data do not tell kinds, or nobody lost anything.
+fn lost_by_kind(figures: &Figures) -> Option<String> {
+    let measures = KINDS.map(|(_, measure)| measure);
+    let contestants = figures.contestants(&measures);
+    let sum = |measure, clients: &str, one| figures.samples(measure, Some(clients), one).iter().sum::<f64>();
+    let mut rows: Vec<(&Contestant, String)> = Vec::new();
+    for one in &contestants {
+        let clients = figures.params("lost").into_iter();
+        rows.extend(
+            clients.filter(|clients| measures.iter().any(|kind| sum(kind, clients, one) > 0.0)).map(|c| (one, c)),
+        );
+    }
+    let mut kinds = KINDS.to_vec();
+    kinds.retain(|(_, measure)| rows.iter().any(|(one, clients)| sum(measure, clients, one) > 0.0));
+    let columns = [("restarts", "restarts"), ("requests", "requests"), ("lost", "lost")].into_iter().chain(kinds);
+    let (names, measures): (Vec<&str>, Vec<&str>) = columns.unzip();
+    let mut table = Table::new(["candidate", "mode", "clients"].into_iter().chain(names));
+    for (one, clients) in &rows {
+        let figure = |measure: &&str| match figures.samples(measure, Some(clients), one) {
+            [] => NOTHING.to_owned(),
+            samples => number(samples.iter().sum()),
+        };
+        let cells = named(one).into_iter().chain([clients.clone()]).chain(measures.iter().map(figure));
+        table.row(cells.collect());
+    }
+    (!rows.is_empty()).then(|| table.render(3))
+}
+
 fn lost(figures: &Figures) -> String {
     let params = |measure| figures.params(measure);
     let mut kinds: Vec<Option<String>> = params("lost").into_iter().map(Some).collect();
@@ -109,15 +157,19 @@ fn lost(figures: &Figures) -> String {
         kinds.insert(0, None);
     }
     let mut head = vec!["candidate".to_owned(), "mode".to_owned()];
+    let mut measures = vec!["requests", "lost"];
+    if !figures.contestants(&["restarts"]).is_empty() {
+        measures.insert(0, "restarts");
+    }
     for kind in &kinds {
         let with = kind.as_ref().map(|kind| format!(", {kind}")).unwrap_or_default();
-        head.extend([format!("requests{with}"), format!("lost{with}")]);
+        head.extend(measures.iter().map(|measure| format!("{measure}{with}")));
     }
     let mut table = Table::new(head);
     for contestant in &contestants {
         let mut cells = named(contestant);
         for kind in &kinds {
-            for measure in ["requests", "lost"] {
+            for measure in &measures {
                 let samples = figures.samples(measure, kind.as_deref(), contestant);
                 let sum = (!samples.is_empty()).then(|| number(samples.iter().sum()));
                 cells.push(sum.unwrap_or_else(|| absent(figures, measure, kind.as_deref(), contestant)));
@@ -376,6 +428,33 @@ mod tests {
             "fresh → after 1,000 restarts.".to_owned(),
         ] {
             assert!(text.contains(&line), "“{line}” is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn of_losses_only_kinds_that_there_were_are_shown() {
+        let of = |who, measure, param, sum: f64| set(who, "default", measure, Some(param), &[sum, 0.0]);
+        let mut sets = vec![
+            of("ours", "restarts", "keep-alive", 20.0),
+            of("ours", "requests", "keep-alive", 2000.0),
+            of("ours", "lost", "keep-alive", 0.0),
+            of("ours", "lost_reused", "keep-alive", 0.0),
+        ];
+        let heading = "### Requests lost, by kind\n";
+        let text = render(&Figures::new(None, &sets));
+        assert!(!text.contains(heading) && text.contains("| `start_server` | default | 20 | 2,000 | 0 |"), "{text}");
+        for (measure, sum) in [("restarts", 3.0), ("requests", 900.0), ("lost", 75.0), ("lost_refused", 70.0)] {
+            sets.push(of("s6", measure, "new connections", sum));
+        }
+        sets.push(of("s6", "lost_reset", "new connections", 5.0));
+        sets.push(of("s6", "lost_short", "new connections", 0.0));
+        let text = render(&Figures::new(None, &sets));
+        let (_, table) = text.split_once(heading).unwrap();
+        for line in [
+            "| candidate | mode | clients | restarts | requests | lost | refused | reset |\n",
+            "|\n| s6 | default | new connections | 3 | 900 | 75 | 70 | 5 |\n\n",
+        ] {
+            assert!(table.contains(line), "“{line}” is missing in\n{text}");
         }
     }
 
