@@ -61,7 +61,7 @@ struct Measure {
     /// Fewer of everything
     #[arg(long)]
     quick: bool,
-    /// Only these candidates
+    /// Only these candidates, or CANDIDATE/MODE
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these: timing, load, growth, slow, footprint

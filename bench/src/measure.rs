@@ -24,7 +24,7 @@ pub struct Plan {
     pub rounds: u32,
     /// Fewer of everything.
     pub quick: bool,
-    /// Only these candidates; empty: all.
+    /// Only these candidates, or candidates in one mode, `ours/told`; empty: all.
     pub only: Vec<String>,
     /// Only these kinds of measures; empty: all.
     pub measures: Vec<String>,
@@ -79,7 +79,9 @@ impl Results {
 /// A sentence: the data cannot be written. A candidate that fails is part of the data.
 pub fn run(plan: &Plan) -> Result<(), String> {
     let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|one| one == name);
-    let asked: Vec<&Candidate> = ALL.iter().filter(|candidate| wanted(&plan.only, candidate.id)).collect();
+    let is_asked =
+        |one: &&Candidate| wanted(&plan.only, one.id) || wanted(&plan.only, &format!("{}/{}", one.id, one.mode));
+    let asked: Vec<&Candidate> = ALL.iter().filter(is_asked).collect();
     let (there, missing): (Vec<_>, Vec<_>) = asked.into_iter().partition(|one| is_there(one, &plan.programs));
     let mut about = about(plan);
     for candidate in &there {

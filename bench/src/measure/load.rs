@@ -15,15 +15,16 @@ pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results)
     }
     for (keep_alive, clients) in [(false, "new connections"), (true, "keep-alive")] {
         match restarts_under(plan, candidate, keep_alive) {
-            Ok((requests, phases)) => {
+            Ok(Observed { requests, restarts, phases, apart }) => {
                 let mut count = |measure, count: usize| results.add(measure, Some(clients), "", vec![count as f64]);
-                count("restarts", phases.len());
+                count("restarts", restarts);
                 count("requests", requests.len());
                 count("lost", requests.iter().filter(|request| !request.is_answered()).count());
                 for (loss, measure) in Loss::ALL.iter().filter(|(loss, _)| keep_alive || *loss != Loss::Reused) {
                     count(measure, requests.iter().filter(|request| request.loss == Some(*loss)).count());
                 }
                 if !keep_alive {
+                    let requests: Vec<Request> = requests.into_iter().filter(|one| one.over <= apart).collect();
                     latencies(&requests, &phases, results);
                 }
             }
@@ -38,32 +39,67 @@ type Phase = (i64, i64);
 /// So long after the request, for all: the timers of Server::Starter are over then, too.
 const RESTART: Duration = Duration::from_millis(1250);
 
-fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Result<(Vec<Request>, Vec<Phase>), String> {
+/// How many restarts of a kind of clients there are at most.
+const RESTARTS: usize = 20;
+/// Between two restarts in a row.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Restarts in a row end after that time, however few there were: with new connections, and with those that are kept,
+/// which have no others.
+const IN_A_ROW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
+
+/// What was seen under load.
+struct Observed {
+    requests: Vec<Request>,
+    /// How many there were.
+    restarts: usize,
+    /// Those that stood apart.
+    phases: Vec<Phase>,
+    /// When the last of these was over.
+    apart: i64,
+}
+
+/// First a few restarts with calm between them, for the latencies, which are taken with new connections; so are all of
+/// those who wait for timers: none of their servers is younger than a second when it is replaced. Then, for more to be
+/// lost, as many in a row as there is time for.
+fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Result<Observed, String> {
     let running = Running::start(candidate, &plan.programs, 1, Server::default())?;
     let crowd = Crowd::start(running.address(), keep_alive);
-    let restarts = if plan.quick { 2 } else { 3 };
-    // What is calm; and no server is younger than a second when it is replaced.
-    let calm = if keep_alive && candidate.mode != "default" { Duration::from_millis(300) } else { RESTART };
-    let run = || -> Result<Vec<Phase>, String> {
+    let alone = if plan.quick { 1 } else { 3 };
+    let restart = || match candidate.serves {
+        Serves::Tiny => running.restart().map(drop),
+        Serves::Itself | Serves::Becomes => running.restart_until_answer().map(drop),
+    };
+    let run = || -> Result<(usize, Vec<Phase>, i64), String> {
         let mut phases = Vec::new();
-        for _ in 0..restarts {
-            thread::sleep(calm);
+        while phases.len() < alone && (!keep_alive || candidate.waits_for_timers()) {
+            thread::sleep(RESTART);
             let begun = now();
-            match candidate.serves {
-                Serves::Tiny => running.restart().map(drop)?,
-                Serves::Itself | Serves::Becomes => running.restart_until_answer().map(drop)?,
-            }
+            restart()?;
             phases.push((begun, now()));
             if !keep_alive {
-                thread::sleep(RESTART.saturating_sub(Duration::from_nanos(u64::try_from(now() - begun).unwrap_or(0))));
+                thread::sleep(RESTART.saturating_sub(since(begun)));
             }
         }
+        let (apart, mut restarts) = (now(), phases.len());
+        let wanted = if plan.quick { alone + 4 } else { RESTARTS };
+        let [new, kept] = IN_A_ROW;
+        let limit = if keep_alive { kept } else { new };
+        while restarts < wanted && since(apart) < limit && !candidate.waits_for_timers() {
+            thread::sleep(PAUSE);
+            restart()?;
+            restarts += 1;
+        }
         thread::sleep(Duration::from_millis(300));
-        Ok(phases)
+        Ok((restarts, phases, apart))
     };
-    let phases = run();
+    let observed = run();
     let requests = crowd.stop();
-    Ok((requests, phases?))
+    let (restarts, phases, apart) = observed?;
+    Ok(Observed { requests, restarts, phases, apart })
+}
+
+fn since(moment: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(now().saturating_sub(moment)).unwrap_or(0))
 }
 
 fn latencies(requests: &[Request], phases: &[Phase], results: &mut Results) {

@@ -15,10 +15,15 @@ pub fn render(figures: &Figures) -> String {
         // Writing to a string cannot fail.
         let _ = write!(out, "### {title}\n\n{text}\n\n{table}");
     };
+    let counted = " Restarts: a few apart from each other, for the latencies too, then up to 20 in all in a row, as many \
+                   as there is time for; those who wait for timers only have the few.";
     section(
         "Requests lost",
-        "Restarts under load. Lost is every request that was sent and got no whole answer: connection refused or reset, \
-         answer cut off, nothing within the time that the client has. Sums over all rounds.",
+        &format!(
+            "Restarts under load. Lost is every request that was sent and got no whole answer: connection refused or \
+             reset, answer cut off, nothing within the time that the client has. Sums over all rounds.{}",
+            if tells_restarts(figures) { counted } else { "" }
+        ),
         lost(figures),
     );
     if let Some(table) = lost_by_kind(figures) {
@@ -149,6 +154,11 @@ fn lost_by_kind(figures: &Figures) -> Option<String> {
     (!rows.is_empty()).then(|| table.render(3))
 }
 
+/// Whether the data tell how many restarts there were under load.
+fn tells_restarts(figures: &Figures) -> bool {
+    !figures.contestants(&["restarts"]).is_empty()
+}
+
 fn lost(figures: &Figures) -> String {
     let params = |measure| figures.params(measure);
     let mut kinds: Vec<Option<String>> = params("lost").into_iter().map(Some).collect();
@@ -158,7 +168,7 @@ fn lost(figures: &Figures) -> String {
     }
     let mut head = vec!["candidate".to_owned(), "mode".to_owned()];
     let mut measures = vec!["requests", "lost"];
-    if !figures.contestants(&["restarts"]).is_empty() {
+    if tells_restarts(figures) {
         measures.insert(0, "restarts");
     }
     for kind in &kinds {
