@@ -4,6 +4,8 @@
 //! and `{floor}` where those programs are, `{root}` this project, `{port}` the (first) port, `{count}` how many ports;
 //! a word `{listeners}` becomes the candidate's `listener` once for each port.
 
+use std::time::Duration;
+
 /// One way to run one program.
 #[derive(Debug)]
 pub struct Candidate {
@@ -33,6 +35,12 @@ impl Candidate {
     /// Whether a restart takes the second that Server::Starter's timers take.
     pub fn waits_for_timers(&self) -> bool {
         self.mode == "default" && ["ours", "perl", "ruby-gem"].contains(&self.id)
+    }
+
+    /// How long it needs, when the new server answers and the old one has gone, until it hears the next request for sure:
+    /// HAProxy's master, for one, executes itself a second time then.
+    pub fn settles(&self) -> Duration {
+        if self.serves == Itself { Duration::from_millis(500) } else { Duration::ZERO }
     }
 }
 

@@ -16,6 +16,8 @@ const IDLE: u64 = 10;
 const REST: Duration = Duration::from_secs(2);
 /// Restarts in a row end after that time, in seconds, however few there were.
 const LONGEST: i64 = 8;
+/// The same for servers that restart themselves, which rest in between: a few tell their CPU time.
+const LONGEST_OF_ITSELF: i64 = 4;
 
 /// All at once: they do nothing, and so do not disturb each other.
 pub(super) fn measure(plan: &Plan, round: u32, candidates: &[&Candidate]) -> Vec<Set> {
@@ -56,9 +58,8 @@ pub(super) fn measure(plan: &Plan, round: u32, candidates: &[&Candidate]) -> Vec
         memory(running.process(), "fresh", &mut results);
         let wanted = if plan.quick { 50 } else { 1000 };
         // Where a restart takes a second, a thousand take too long.
-        let in_a_row = candidate.serves == Serves::Tiny && candidate.restart != Restart::Never;
-        if in_a_row && !candidate.waits_for_timers() {
-            many_restarts(&running, wanted, &mut results);
+        if candidate.restart != Restart::Never && !candidate.waits_for_timers() {
+            many_restarts(candidate, &running, wanted, &mut results);
         }
         sets.append(&mut results.sets);
     }
@@ -86,13 +87,18 @@ fn memory(process: Process, param: &str, results: &mut Results) {
     }
 }
 
-fn many_restarts(running: &Running, wanted: u32, results: &mut Results) {
+/// The CPU time is that of the process alone: the time of children, reaped or not, is that of servers at work.
+fn many_restarts(candidate: &Candidate, running: &Running, wanted: u32, results: &mut Results) {
     let process = running.process();
-    let end = now().saturating_add(LONGEST.saturating_mul(1_000_000_000));
+    let itself = candidate.serves == Serves::Itself;
+    let longest = if itself { LONGEST_OF_ITSELF } else { LONGEST };
+    let end = now().saturating_add(longest.saturating_mul(1_000_000_000));
     let Some(before) = process.processor_time() else { return };
     let mut done = 0;
     while done < wanted && now() < end {
-        if let Err(why) = running.restart() {
+        thread::sleep(candidate.settles());
+        let restarted = if itself { running.restart_until_answer().map(drop) } else { running.restart().map(drop) };
+        if let Err(why) = restarted {
             results.fail("restart_cpu", None, format!("after {done} restarts: {why}"));
             return;
         }

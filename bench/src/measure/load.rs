@@ -41,7 +41,7 @@ const RESTART: Duration = Duration::from_millis(1250);
 
 /// How many restarts of a kind of clients there are at most.
 const RESTARTS: usize = 20;
-/// Between two restarts in a row.
+/// Between two restarts in a row, at least.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Restarts in a row end after that time, however few there were: with new connections, and with those that are kept,
 /// which have no others.
@@ -85,7 +85,7 @@ fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Resul
         let [new, kept] = IN_A_ROW;
         let limit = if keep_alive { kept } else { new };
         while restarts < wanted && since(apart) < limit && !candidate.waits_for_timers() {
-            thread::sleep(PAUSE);
+            thread::sleep(PAUSE.max(candidate.settles()));
             restart()?;
             restarts += 1;
         }

@@ -59,7 +59,10 @@ pub fn render(figures: &Figures) -> String {
     );
     section(
         "Wake-ups and CPU time",
-        "Of the process that restarts, without the server. Wake-ups: voluntary context switches in ten idle seconds.",
+        "Of the process that restarts, without the server. Wake-ups: voluntary context switches in ten idle seconds. The \
+         CPU time of a restart is that of this process alone, without its children, be they reaped or not, and without \
+         the command that asks for the restart; in servers of their own (gunicorn, nginx, HAProxy) the master does work of \
+         the server in that time, too: it reads the configuration again.",
         processor(figures),
     );
     section(
