@@ -346,8 +346,11 @@ fn program(word: &str, programs: &Programs) -> PathBuf {
 
 /// The first of so many ports in a row that are free, below those that the kernel gives to clients.
 fn free_ports(count: u32) -> Result<u16, String> {
-    static NEXT: AtomicU16 = AtomicU16::new(12000);
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = u16::try_from(count).map_err(|error| error.to_string())?;
+    // Two runs at a time do not begin at the same port.
+    let begin = 12000 + u16::try_from(std::process::id() % 500).unwrap_or(0) * 32;
+    let _ = NEXT.compare_exchange(0, begin, Ordering::Relaxed, Ordering::Relaxed);
     for _ in 0..100 {
         let mut first = NEXT.fetch_add(count, Ordering::Relaxed);
         if first > 30000 {
