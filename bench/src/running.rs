@@ -193,7 +193,8 @@ impl<'a> Running<'a> {
     }
 
     fn wait_newer(&self, old: i32) -> Result<crate::record::Stamp, String> {
-        wait("a new server", || self.record.newest().filter(|stamp| stamp.pid != old))
+        let newer = wait("a new server", || self.record.newest().filter(|stamp| stamp.pid != old));
+        newer.map_err(|error| format!("{error}, after {old}; it said: {}", self.log()))
     }
 
     fn wait_answer(&self) -> Result<(), String> {
@@ -216,7 +217,7 @@ impl<'a> Running<'a> {
     fn log(&self) -> String {
         let text = fs::read(self.directory.join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).trim().replace('\n', " / ");
-        text.chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect()
+        text.chars().rev().take(600).collect::<Vec<_>>().into_iter().rev().collect()
     }
 }
 
