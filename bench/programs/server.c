@@ -57,6 +57,7 @@ static void pause_ms(long ms) {
 static void listen_at(int fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || listeners == MOST_LISTENERS) _exit(2);
+    /* All generations share this flag; but accept has no MSG_DONTWAIT, and would block where another one was faster. */
     if (!(flags & O_NONBLOCK)) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     set[listeners++] = (struct pollfd){.fd = fd, .events = POLLIN};
 }
