@@ -76,7 +76,10 @@ impl<'a> Running<'a> {
     pub fn start(candidate: &'a Candidate, programs: &'a Programs, count: u32, server: Server) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("bench-{}-{number}", std::process::id()));
+        // Where services keep their state is in memory, too; and a disk has its own moods.
+        let memory = Path::new("/dev/shm");
+        let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let directory = place.join(format!("bench-{}-{number}", std::process::id()));
         let prepare = || -> std::io::Result<File> {
             fs::create_dir_all(directory.join("service"))?;
             File::create(directory.join("log"))
