@@ -102,8 +102,6 @@ pub struct EventLoop {
     farewells: Vec<RequestId>,
     /// Set when the supervisor has said that it is over: whether as asked.
     over: Option<bool>,
-    /// Whether nothing was going on when it last waited.
-    at_rest: bool,
     /// What it takes to go on in another image of the program.
     succession: Succession,
 }
@@ -187,7 +185,6 @@ impl EventLoop {
             last_words: Vec::new(),
             farewells: Vec::new(),
             over: None,
-            at_rest: false,
             succession,
         }
     }
@@ -223,17 +220,13 @@ impl EventLoop {
         }
     }
 
-    /// Whether a generation has come and the old ones have gone, since this was asked last, and no timer of a restart runs.
-    fn comes_to_rest(&mut self) -> bool {
+    /// Whether nothing is going on that will soon go on.
+    fn is_quiet(&self, time_left: Option<Duration>) -> bool {
         const SOON: Duration = Duration::from_secs(10);
-        let before = self.at_rest;
-        let due = self.supervisor.next_deadline();
-        self.at_rest = self.newborns.is_empty()
+        self.newborns.is_empty()
             && self.strays.is_empty()
             && self.supervisor.awaiting_proof().is_none()
-            && self.supervisor.generations().len() == 1
-            && due.is_none_or(|due| due.since(now()) > SOON);
-        self.at_rest && !before
+            && time_left.is_none_or(|time_left| time_left > SOON)
     }
 
     /// Waits for the next thing to happen, and deals with it.
@@ -280,13 +273,16 @@ impl EventLoop {
         }
     }
 
+    /// Sleeps until something happens or is due. Soon after the last that has, if nothing is about to, memory is given
+    /// back.
     fn wait(&mut self) -> Vec<Source> {
-        let timeout = self.next_deadline().map(|deadline| deadline.since(now())).map(timespec);
-        let comes_to_rest = self.comes_to_rest();
+        const PAUSE: Duration = Duration::from_secs(1);
+        let now = now();
+        let time_left = self.next_deadline().map(|deadline| deadline.since(now));
+        let is_quiet = self.is_quiet(time_left);
         let parts = &self.parts;
         let mut descriptors: Vec<(Source, BorrowedFd, PollFlags)> =
             vec![(Source::Signals, parts.signals.as_fd(), PollFlags::IN)];
-        let now = now();
         let newborns = self.newborns.iter().filter(|newborn| newborn.ask_at <= now);
         descriptors.extend(newborns.map(|it| (Source::Newborn, it.report.as_fd(), PollFlags::IN)));
         descriptors.extend(self.orphans.iter().map(|it| (Source::Orphan(it.pid), it.as_fd(), PollFlags::IN)));
@@ -302,12 +298,18 @@ impl EventLoop {
         descriptors.extend(control.map(|(end, fd, wishes)| (Source::Control(end), fd, wishes)));
         let mut set: Vec<PollFd> =
             descriptors.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        if comes_to_rest {
-            // It may be days until this memory is needed again. Right before the call that waits as long, so that next to
-            // nothing of it comes back.
-            sys::idle_memory::give_back();
-        }
-        match poll(&mut set, timeout.as_ref()) {
+        let rest = time_left.map(|time_left| timespec(time_left.saturating_sub(PAUSE)));
+        let timeout = if is_quiet { Some(PAUSE) } else { time_left };
+        let polled = match poll(&mut set, timeout.map(timespec).as_ref()) {
+            // It may be days until the memory is needed again that the last turns took: it is given back, right before
+            // the call that waits as long, so that next to nothing of it comes back.
+            Ok(0) if is_quiet => {
+                sys::idle_memory::give_back();
+                poll(&mut set, rest.as_ref())
+            }
+            polled => polled,
+        };
+        match polled {
             Ok(_) => {
                 let ready = set.iter().map(|entry| !entry.revents().is_empty());
                 descriptors.iter().zip(ready).filter(|(_, ready)| *ready).map(|((source, ..), _)| *source).collect()

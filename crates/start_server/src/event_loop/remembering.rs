@@ -236,7 +236,6 @@ impl EventLoop {
             last_words: state.last_words,
             farewells: state.farewells,
             over: None,
-            at_rest: false,
             succession,
         };
         if let Err(error) = prepared {

@@ -50,7 +50,8 @@ impl Holdings {
     fn of(daemon: &Daemon) -> Self {
         daemon.wait_for("the sleep of the superdaemon", || {
             let before = wake_ups(daemon);
-            thread::sleep(Duration::from_millis(500));
+            // It gives memory back a second after the last thing has happened.
+            thread::sleep(Duration::from_millis(1500));
             (wake_ups(daemon) == before).then_some(())
         });
         let descriptors = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();

@@ -20,7 +20,7 @@ const TELLING: &str = "import os,socket,signal,time;signal.signal(15,lambda *a:o
 
 /// Of a restart, where the program tells that it is ready.
 pub fn of_a_restart() -> Costs {
-    const RESTARTS: u32 = 15;
+    const RESTARTS: u32 = 9;
     let builder = superdaemon(1).options(["--interval=0", "--ready=notify", "--enable-auto-restart"]);
     let builder = builder.options(["--auto-restart-interval=3600", "--envdir=env"]);
     fs::create_dir(builder.dir().join("env")).unwrap();
@@ -80,7 +80,8 @@ fn calls_until(daemon: &Daemon, generation: u32) -> Calls {
     wait_only(daemon, generation);
     let trace = daemon.wait_for("the sleep of the superdaemon", || {
         let trace = daemon.text("trace");
-        thread::sleep(Duration::from_millis(700));
+        // It gives memory back a second after the last thing has happened.
+        thread::sleep(Duration::from_millis(1500));
         let is_asleep = trace.lines().last().is_some_and(|call| call.contains("poll(") && !call.contains(" = "));
         (is_asleep && daemon.text("trace") == trace).then_some(trace)
     });
