@@ -80,11 +80,7 @@ fn idle() -> Daemon {
     daemon.wait_ready(1);
     get(&Address::local(port.number()), "/").unwrap();
     // Whether the first client of a generation is accepted is looked at for a moment.
-    daemon.wait_for("the sleep of the superdaemon", || {
-        let before = wake_ups(daemon.pid());
-        thread::sleep(Duration::from_millis(500));
-        (wake_ups(daemon.pid()) == before).then_some(())
-    });
+    daemon.rest();
     daemon
 }
 

@@ -8,6 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::processes::{self, MARK};
 use crate::temp_dir::TempDir;
@@ -293,6 +295,20 @@ impl Daemon {
     /// Waits until the superdaemon is asleep, which is when it has done what it had to do.
     pub fn settle(&self) {
         self.wait_state('S');
+    }
+
+    /// Waits until the superdaemon sleeps for good: it gives memory back a second after the last thing has happened.
+    pub fn rest(&self) {
+        self.wait_for("the superdaemon's rest", || {
+            let before = self.naps();
+            thread::sleep(Duration::from_millis(1500));
+            (self.naps() == before).then_some(())
+        });
+    }
+
+    /// How often the superdaemon has gone to sleep. How often others took the processor from it is the machine's affair.
+    pub fn naps(&self) -> u64 {
+        processes::naps(self.pid).unwrap_or_else(|| panic!("the superdaemon is not there\n{}", self.picture()))
     }
 
     /// Waits until the superdaemon is in the process state `letter` (proc_pid_stat(5)).

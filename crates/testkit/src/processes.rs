@@ -40,6 +40,12 @@ pub(crate) fn members(groups: &BTreeSet<u32>) -> Vec<u32> {
     all().filter(is_member).collect()
 }
 
+/// How often a process has gone to sleep: `voluntary_ctxt_switches` of proc_pid_status(5).
+pub(crate) fn naps(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok())
+}
+
 /// Kills every process that carries the mark `id`, until none is left or a second round of patience is over.
 pub(crate) fn kill_marked(id: &str) {
     // A process may fork while it is being looked for, hence the rounds.

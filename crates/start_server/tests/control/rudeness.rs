@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use testkit::{Daemon, testserver};
 
 use crate::client::{Client, GIVE_UP, RESTART, STATUS};
-use crate::world::{descriptors, naps, ours};
+use crate::world::{descriptors, ours};
 
 /// A silent client is sent away after ten seconds. Nobody else may have to wait for that.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -128,9 +128,9 @@ fn those_who_never_read_lose_progress_and_nothing_else() {
     assert_serves(&daemon);
     let grown = own_kilobytes(&daemon).saturating_sub(before.1);
     assert!(grown < 8 * 1024, "{grown} kB more");
-    let naps_before = naps(&daemon);
+    let naps_before = daemon.naps();
     thread::sleep(Duration::from_secs(1));
-    let woken = naps(&daemon) - naps_before;
+    let woken = daemon.naps() - naps_before;
     assert!(woken < 50, "woken {woken} times in a second, and nothing happens");
     // They get their answers all the same, on whole lines: there is no new generation, and they are told at the end.
     daemon.term();
@@ -203,10 +203,10 @@ fn the_silent_are_sent_away() {
     let mut silent = Client::connect(&daemon);
     daemon.wait_for("the connection", || (descriptors(&daemon) == before + 1).then_some(()));
     daemon.settle();
-    let naps_before = naps(&daemon);
+    let naps_before = daemon.naps();
     assert_eq!(silent.next(), None);
     wait_descriptors(&daemon, before);
-    assert!(naps(&daemon) - naps_before < 10);
+    assert!(daemon.naps() - naps_before < 10);
 }
 
 /// The restart of one client is not the concern of others, be they as rude as they like.

@@ -23,9 +23,9 @@ pub fn measured() -> Costs {
         wait_only(&daemon, generation);
     }
     let old = Holdings::of(&daemon);
-    let before = wake_ups(&daemon);
+    let before = daemon.naps();
     thread::sleep(IDLE);
-    let woken = wake_ups(&daemon) - before;
+    let woken = daemon.naps() - before;
     assert_eq!(daemon.stop().code(), Some(0));
 
     let mut costs = Costs::default();
@@ -48,12 +48,7 @@ struct Holdings {
 impl Holdings {
     /// What it holds when it has done what it had to do.
     fn of(daemon: &Daemon) -> Self {
-        daemon.wait_for("the sleep of the superdaemon", || {
-            let before = wake_ups(daemon);
-            // It gives memory back a second after the last thing has happened.
-            thread::sleep(Duration::from_millis(1500));
-            (wake_ups(daemon) == before).then_some(())
-        });
+        daemon.rest();
         let descriptors = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
         Self {
             anonymous: field(daemon, "status", "RssAnon:"),
@@ -61,11 +56,6 @@ impl Holdings {
             descriptors: descriptors.try_into().unwrap(),
         }
     }
-}
-
-/// How often it has gone to sleep. How often others took the processor from it is the machine's affair.
-fn wake_ups(daemon: &Daemon) -> u64 {
-    field(daemon, "status", "voluntary_ctxt_switches:")
 }
 
 /// The number in a line `NAME: NUMBER …` of a file under /proc.

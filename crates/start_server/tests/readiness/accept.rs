@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::Role;
 use testkit::{Address, Daemon, Port, get, testserver};
 
-use crate::world::{generation, is_root, naps, ours, put_program, shell, status, with_say};
+use crate::world::{generation, is_root, ours, put_program, shell, status, with_say};
 
 const SEEN: &str = ": it waits for connections";
 
@@ -98,13 +98,11 @@ fn nothing_is_polled_once_a_generation_is_ready() {
         .collect();
     for daemon in &daemons {
         daemon.wait_line("is ready after");
-        daemon.settle();
+        daemon.rest();
     }
-    // A moment for what a start leaves to be done, such as reaping the check's shell.
-    thread::sleep(Duration::from_millis(300));
-    let before: Vec<u64> = daemons.iter().map(naps).collect();
+    let before: Vec<u64> = daemons.iter().map(Daemon::naps).collect();
     thread::sleep(Duration::from_secs(3));
-    let after: Vec<u64> = daemons.iter().map(naps).collect();
+    let after: Vec<u64> = daemons.iter().map(Daemon::naps).collect();
     assert_eq!(before, after);
     assert_eq!(daemons[3].text("checks"), "checked\n");
 }

@@ -96,13 +96,6 @@ pub fn running(daemon: &Daemon, words: &str) -> Vec<u32> {
     daemon.processes().into_iter().filter(runs).collect()
 }
 
-/// How often the superdaemon has gone to sleep: it does so once for each time that it was woken.
-pub fn naps(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-    line.trim().parse().unwrap()
-}
-
 /// Whether we are root; if not, says which test cannot be made.
 pub fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
