@@ -13,7 +13,7 @@ use crate::samples::Set;
 /// How long nothing happens, in seconds.
 const IDLE: u64 = 10;
 /// What a start leaves to do afterwards, an interval for example, is over then.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(4);
 /// Restarts in a row end after that time, in seconds, however few there were.
 const LONGEST: i64 = 8;
 /// The same for servers that restart themselves, which rest in between: a few tell their CPU time.
@@ -109,6 +109,7 @@ fn many_restarts(candidate: &Candidate, running: &Running, wanted: u32, results:
     }
     // Others would be compared at another number.
     if done == wanted {
+        thread::sleep(REST);
         memory(process, &format!("after-{done}"), results);
     }
 }
