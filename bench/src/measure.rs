@@ -118,6 +118,7 @@ fn about(plan: &Plan) -> About {
     let cpus = read("/proc/cpuinfo");
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
     About {
+        remark: String::new(),
         date: output("date", &["-u", "+%Y-%m-%d %H:%M"]),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         cpu: model.unwrap_or("unknown").to_owned(),

@@ -52,6 +52,9 @@ pub struct About {
     pub load_before: String,
     /// The load average after it.
     pub load_after: String,
+    /// What else a reader has to know; written by hand.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remark: String,
 }
 
 #[derive(Serialize, Deserialize)]

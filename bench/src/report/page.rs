@@ -150,6 +150,9 @@ fn candidates(out: &mut String, figures: &Figures) -> std::fmt::Result {
         ] {
             table.row(vec![what.to_owned(), value.clone()]);
         }
+        if !about.remark.is_empty() {
+            table.row(vec!["remark".to_owned(), about.remark.clone()]);
+        }
         out.push_str(&table.render(2));
     }
     let mut table = Table::new(["candidate", "version", "what it is", "what to know"]);
