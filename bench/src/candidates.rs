@@ -37,8 +37,8 @@ impl Candidate {
         self.mode == "default" && ["ours", "perl", "ruby-gem"].contains(&self.id)
     }
 
-    /// How long it needs, when the new server answers and the old one has gone, until it hears the next request for sure:
-    /// HAProxy's master, for one, executes itself a second time then.
+    /// How long it needs, when the new server answers and the old one has gone, until it hears the next request for sure.
+    /// Not all servers that restart themselves say when that is; HAProxy's master was once seen not to hear one at once.
     pub fn settles(&self) -> Duration {
         if self.serves == Itself { Duration::from_millis(500) } else { Duration::ZERO }
     }

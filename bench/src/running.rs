@@ -168,6 +168,17 @@ impl<'a> Running<'a> {
         })
     }
 
+    /// Replaces whatever server there is, and waits until the new one serves and the old one is gone.
+    ///
+    /// # Errors
+    /// What did not come.
+    pub fn replace(&self) -> Result<(), String> {
+        match self.candidate.serves {
+            Serves::Tiny => self.restart().map(drop),
+            Serves::Itself | Serves::Becomes => self.restart_until_answer().map(drop),
+        }
+    }
+
     /// Replaces the tiny server, and waits for no more than that the new one has begun, and the old one was told to go:
     /// how long the first took.
     ///

@@ -90,15 +90,13 @@ fn memory(process: Process, param: &str, results: &mut Results) {
 /// The CPU time is that of the process alone: the time of children, reaped or not, is that of servers at work.
 fn many_restarts(candidate: &Candidate, running: &Running, wanted: u32, results: &mut Results) {
     let process = running.process();
-    let itself = candidate.serves == Serves::Itself;
-    let longest = if itself { LONGEST_OF_ITSELF } else { LONGEST };
+    let longest = if candidate.serves == Serves::Itself { LONGEST_OF_ITSELF } else { LONGEST };
     let end = now().saturating_add(longest.saturating_mul(1_000_000_000));
     let Some(before) = process.processor_time() else { return };
     let mut done = 0;
     while done < wanted && now() < end {
         thread::sleep(candidate.settles());
-        let restarted = if itself { running.restart_until_answer().map(drop) } else { running.restart().map(drop) };
-        if let Err(why) = restarted {
+        if let Err(why) = running.replace() {
             results.fail("restart_cpu", None, format!("after {done} restarts: {why}"));
             return;
         }

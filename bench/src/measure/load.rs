@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Plan, Results};
-use crate::candidates::{Candidate, Restart, Serves};
+use crate::candidates::{Candidate, Restart};
 use crate::clock::now;
 use crate::load::{Crowd, Loss, Request};
 use crate::running::{Running, Server};
@@ -65,16 +65,12 @@ fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Resul
     let running = Running::start(candidate, &plan.programs, 1, Server::default())?;
     let crowd = Crowd::start(running.address(), keep_alive);
     let alone = if plan.quick { 1 } else { 3 };
-    let restart = || match candidate.serves {
-        Serves::Tiny => running.restart().map(drop),
-        Serves::Itself | Serves::Becomes => running.restart_until_answer().map(drop),
-    };
     let run = || -> Result<(usize, Vec<Phase>, i64), String> {
         let mut phases = Vec::new();
         while phases.len() < alone && (!keep_alive || candidate.waits_for_timers()) {
             thread::sleep(RESTART);
             let begun = now();
-            restart()?;
+            running.replace()?;
             phases.push((begun, now()));
             if !keep_alive {
                 thread::sleep(RESTART.saturating_sub(since(begun)));
@@ -86,7 +82,7 @@ fn restarts_under(plan: &Plan, candidate: &Candidate, keep_alive: bool) -> Resul
         let limit = if keep_alive { kept } else { new };
         while restarts < wanted && since(apart) < limit && !candidate.waits_for_timers() {
             thread::sleep(PAUSE.max(candidate.settles()));
-            restart()?;
+            running.replace()?;
             restarts += 1;
         }
         thread::sleep(Duration::from_millis(300));

@@ -7,6 +7,7 @@ use super::compared::{self, FLOOR, OURS};
 use super::figures::{Contestant, Figures};
 use super::markdown::{NOTHING, Table, escaped, number, spread, times};
 use super::statistics::{Summary, ratio};
+use crate::load::Loss;
 
 /// All tables, under headings of the third level.
 pub fn render(figures: &Figures) -> String {
@@ -119,19 +120,9 @@ const TIMINGS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The kinds of losses, each with the measure that counts it.
-const KINDS: [(&str, &str); 6] = [
-    ("refused", "lost_refused"),
-    ("reset", "lost_reset"),
-    ("reused", "lost_reused"),
-    ("short", "lost_short"),
-    ("timeout", "lost_timeout"),
-    ("other", "lost_other"),
-];
-
 /// Only with those who lost, and what they lost; none if the data do not tell kinds, or nobody lost anything.
 fn lost_by_kind(figures: &Figures) -> Option<String> {
-    let measures = KINDS.map(|(_, measure)| measure);
+    let measures = Loss::ALL.map(|(_, measure)| measure);
     let contestants = figures.contestants(&measures);
     let sum = |measure, clients: &str, one| figures.samples(measure, Some(clients), one).iter().sum::<f64>();
     let mut rows: Vec<(&Contestant, String)> = Vec::new();
@@ -141,7 +132,8 @@ fn lost_by_kind(figures: &Figures) -> Option<String> {
             clients.filter(|clients| measures.iter().any(|kind| sum(kind, clients, one) > 0.0)).map(|c| (one, c)),
         );
     }
-    let mut kinds = KINDS.to_vec();
+    // `lost_refused` is headed `refused`.
+    let mut kinds = measures.map(|measure| (measure.trim_start_matches("lost_"), measure)).to_vec();
     kinds.retain(|(_, measure)| rows.iter().any(|(one, clients)| sum(measure, clients, one) > 0.0));
     let columns = [("restarts", "restarts"), ("requests", "requests"), ("lost", "lost")].into_iter().chain(kinds);
     let (names, measures): (Vec<&str>, Vec<&str>) = columns.unzip();
