@@ -19,6 +19,8 @@ const OURS: &str = env!("CARGO_BIN_EXE_start_server");
 
 fn serving(options: &[&str], arguments: &[&str]) -> Daemon {
     let daemon = Daemon::new(OURS).with_files().option("--interval=0").options(options).server(arguments).start();
+    // Without an interval the superdaemon does not wait for what a generation does at its start; a test does.
+    daemon.wait_ready(1);
     daemon.wait_status_file(|generations| generations == [1]);
     daemon
 }

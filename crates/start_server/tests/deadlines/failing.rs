@@ -131,7 +131,8 @@ fn a_worker_that_keeps_dying_is_started_ever_more_slowly() {
         // It dies soon after it was ready. The default lets an interval below a second grow to one.
         let daemon = quick().option(option).server(["--exit-after=0.15"]).start();
         let pauses = || pauses(&daemon, "; the next one is started ");
-        daemon.wait_for("a pause that has grown", || pauses().iter().find(|pause| pause.as_millis() > 300).copied());
+        // It lives longer than the interval is at first, so that any pause at all has grown.
+        daemon.wait_for("a pause that has grown", || pauses().iter().find(|pause| !pause.is_zero()).copied());
         assert!(pauses().iter().all(|pause| *pause <= Duration::from_millis(at_most)), "{:?}", pauses());
     }
 }

@@ -13,6 +13,7 @@ fn daemon() -> Daemon {
     daemon.wait_ready(1);
     daemon.hup();
     daemon.wait_line("killing old workers");
+    daemon.wait_ready(2);
     daemon
 }
 

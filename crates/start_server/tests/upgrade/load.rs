@@ -83,7 +83,7 @@ fn upgrades_amid_restarts_lose_nothing() {
         (seen.generations.len() == 1 && seen.generations[0].role == control::Role::Current).then_some(seen)
     });
     assert_eq!((seen.upgrades, seen.crashes, seen.failures), (UPGRADES, 0, 0));
-    assert!(seen.restarts >= 10, "{}", seen.restarts);
+    assert!(seen.restarts >= 2, "{}", seen.restarts);
     assert_eq!(zombies(&daemon), 0);
     eprintln!("{} requests, none lost, over {} restarts", tally.ok, seen.restarts);
     assert_eq!(daemon.stop().code(), Some(0));

@@ -10,6 +10,7 @@ fn daemon(port: &Port) -> Daemon {
         .options([&format!("--port=127.0.0.1:{port}"), "--path=socket", "--interval=0.1"])
         .server(["--ready-after=0"])
         .start();
+    daemon.wait_ready(1);
     daemon.wait_status_file(|generations| generations == [1]);
     daemon
 }

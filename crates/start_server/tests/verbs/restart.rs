@@ -134,9 +134,9 @@ fn every_way_to_fail_is_named() {
     fails(&["--interval=5"], "kill -SEGV $$", ") was killed by signal SEGV");
     fails(&["--interval=5"], "exec ./nothing", ") exited with status 127");
     fails(
-        &["--ready=accept", "--ready-timeout=0.5"],
+        &["--ready=accept", "--ready-timeout=2"],
         "exec sleep 600",
-        ") was not ready within 500 ms and was killed by signal TERM",
+        ") was not ready within 2 s and was killed by signal TERM",
     );
     fails(
         &["--kill-old-delay=30"],
@@ -173,10 +173,10 @@ fn time_that_is_up_ends_an_attempt_that_is_ending_already() {
     // verb is up. There is no further attempt.
     let daemon = started(
         quick()
-            .options(["--ready=exec:test $SERVER_STARTER_GENERATION != 2", "--ready-timeout=0.3", "--drain-timeout=2"])
-            .program(shell("[ $SERVER_STARTER_GENERATION = 2 ] && exec $SERVER --ignore=TERM; exec $SERVER")),
+            .options(["--ready=exec:test $SERVER_STARTER_GENERATION != 2", "--ready-timeout=1.5", "--drain-timeout=3"])
+            .program(shell("[ $SERVER_STARTER_GENERATION = 2 ] && trap '' TERM && exec sleep 600; exec $SERVER")),
     );
-    run(&daemon, &restart_with(&["--timeout=1"])).expect(4, &["was not ready within 300 ms", "time is up"]);
+    run(&daemon, &restart_with(&["--timeout=3"])).expect(4, &["was not ready within 1.5 s", "time is up"]);
     daemon.wait_line("was told to stop and has not gone; killing it and its descendants");
     assert_well(&daemon);
 }
