@@ -76,11 +76,11 @@ fn a_reload_says_when_it_began() {
 /// covers it.
 #[test]
 fn every_restart_is_announced() {
-    let (manager, daemon) = Manager::of(ours().options(["--interval=0.3", "--kill-old-delay=0"]));
+    let (manager, daemon) = Manager::of(ours().options(["--interval=1.5", "--kill-old-delay=0"]));
     let daemon = daemon.server(["--fail-if=bad", "--fail-after=0.1"]).start();
     daemon.wait_for("ready", || (manager.texts("READY=1").len() == 1).then_some(()));
-    std::fs::write(daemon.path("bad"), "").unwrap();
     let worker = daemon.wait_ready(1).pid;
+    std::fs::write(daemon.path("bad"), "").unwrap();
     daemon.signal_process(worker, "KILL");
     daemon.wait_event(2, "start");
     daemon.hup();

@@ -53,8 +53,10 @@ pub fn three_quick_hups(stage: &mut Stage) {
     stage.start_serving([], ["--drain=3"]);
     for _ in 0..3 {
         stage.hup();
-        // The pace is what this scenario is about; nothing is hoped for.
-        std::thread::sleep(std::time::Duration::from_millis(150));
+        // The original starts one for each, ours one for the first; it must be able to take a signal before the next.
+        stage.settle();
+        let started = stage.lines().iter().filter(|line| line.contains("starting new worker")).count();
+        stage.wait_ready(u32::try_from(started).unwrap());
     }
     stage.wait_for("one generation to be left", || {
         let generations = stage.status_file()?;
