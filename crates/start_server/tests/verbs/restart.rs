@@ -192,7 +192,8 @@ fn time_that_is_up_after_the_commit_undoes_nothing() {
 
 #[test]
 fn time_that_is_up_does_not_end_what_somebody_else_wants() {
-    let daemon = broken(quick());
+    // A long interval: the verb comes between two attempts.
+    let daemon = broken(quick().option("--interval=2"));
     daemon.hup();
     daemon.wait_line("exited with status 9");
     let ended = run(&daemon, &restart_with(&["--timeout=0.5"]));
