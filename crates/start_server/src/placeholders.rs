@@ -112,10 +112,10 @@ mod tests {
     use crate::listen_spec::{parse_listener, parse_ports};
     use crate::listeners::{Listeners, PassedSockets};
 
-    /// Two listeners, the second of which has a name.
-    fn listeners() -> Listeners {
+    /// Two listeners, the second of which has a name. Tests run side by side, and each has its own abstract address.
+    fn listeners(test: &str) -> Listeners {
         let mut specs = parse_ports(OsStr::new("127.0.0.1:0")).unwrap();
-        let name = format!("unix:@placeholders-{},name=api", std::process::id());
+        let name = format!("unix:@placeholders-{test}-{},name=api", std::process::id());
         specs.push(parse_listener(OsStr::new(&name)).unwrap());
         Listeners::open(&specs, PassedSockets::default(), 3, &mut |_| {}).unwrap()
     }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn exact_forms_are_replaced() {
-        let listeners = listeners();
+        let listeners = listeners("exact");
         let port = match listeners.all()[0].address() {
             BoundAddress::Internet(address) => address.port(),
             other => panic!("{other}"),
@@ -137,7 +137,7 @@ mod tests {
             ("{fd:0},{fd:api},{fd:1}", "3,4,4".to_owned()),
             ("{addr:0}", format!("127.0.0.1:{port}")),
             ("http://{host:0}:{port:0}/", format!("http://127.0.0.1:{port}/")),
-            ("{addr:api}", format!("@placeholders-{}", std::process::id())),
+            ("{addr:api}", format!("@placeholders-exact-{}", std::process::id())),
             ("g{generation}-{generation}", "g7-7".to_owned()),
             ("{{fd:0}}", "{3}".to_owned()),
         ] {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn everything_else_stays_as_it_is() {
-        let listeners = listeners();
+        let listeners = listeners("else");
         for argument in
             ["", "{", "{}", "{fd}", "{fd:}", "{fd:0", "{FD:0}", "{ fd:0}", "{gen}", "{\"fd\":0}", "{fd: 0}", "{fd:a b}"]
         {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_is_not_there_is_an_error() {
-        let listeners = listeners();
+        let listeners = listeners("absent");
         for (argument, expected) in [
             ("{fd:2}", "{fd:2} in the arguments of the program names no listener; there are 0 (127.0.0.1:0), 1 (api)"),
             ("x{port:web}", "{port:web} in the arguments of the program names no listener"),
