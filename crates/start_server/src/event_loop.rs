@@ -157,7 +157,7 @@ impl EventLoop {
     /// A superdaemon that is set up and has not spawned anything.
     pub fn new(mut parts: Parts, voice: Option<Voice>, succession: Succession) -> Self {
         let orphans = with_drainers(parts.listeners.take_orphans(), &mut parts);
-        let (settings, warnings) = parts.environment.settings();
+        let (settings, warnings) = parts.environment.control_variables().settings();
         warnings.iter().for_each(|warning| parts.log.line(warning));
         let mut supervisor = Supervisor::new(policy(&parts.config), settings.clone());
         supervisor.skip_numbers(GenerationNumber(parts.service_manager.last_generation()));
@@ -581,7 +581,7 @@ impl EventLoop {
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);
         }
-        let (settings, warnings) = self.parts.environment.settings();
+        let (settings, warnings) = self.parts.environment.control_variables().settings();
         for warning in warnings.iter().filter(|warning| !self.known_warnings.contains(warning)) {
             self.parts.log.line(warning);
         }

@@ -172,7 +172,7 @@ impl EventLoop {
             Ok(succession) => succession,
             Err(error) => Resumption::go_back(&error),
         };
-        let (settings, warnings) = parts.environment.settings();
+        let (settings, warnings) = parts.environment.control_variables().settings();
         let supervisor = Supervisor::resume(policy(&parts.config), settings.clone(), state.supervisor);
         let words = Words::of(&parts.config);
         let envdir_watch = parts.environment.envdir().map(EnvdirWatch::new);
