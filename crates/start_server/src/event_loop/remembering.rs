@@ -302,7 +302,12 @@ impl EventLoop {
         let held: Vec<i32> = self.orphans.iter().map(|orphan| orphan.pid).collect();
         let workers = states.iter().flat_map(|state| &state.workers).copied();
         let gone: Vec<Pid> = workers.filter(|pid| !held.contains(&pid.0) && !is_child(pid.0)).collect();
-        self.end_lost_attempts();
+        // Where a worker has gone, the next one comes by itself.
+        self.end_lost_attempts(if gone.is_empty() {
+            ", and the restart that it was for is not tried again"
+        } else {
+            ""
+        });
         for pid in gone {
             self.feed(Event::Exited { pid, status: ExitStatus::UNKNOWN });
         }
@@ -320,8 +325,9 @@ impl EventLoop {
         self.publish_anew();
     }
 
-    /// A worker that was spawned in the turn of the crash is nobody's: it is ended, and its number is taken.
-    fn end_lost_attempts(&mut self) {
+    /// A worker that was spawned in the turn of the crash is nobody's: it is ended, and its number is taken. What that
+    /// means is said at the end of the line.
+    fn end_lost_attempts(&mut self, meaning: &str) {
         let us = rustix::process::getpid().as_raw_pid();
         let number = |pid: i32| -> Option<u32> {
             process_tree::variable(pid, "SERVER_STARTER_GENERATION")?.to_str()?.parse().ok()
@@ -334,7 +340,9 @@ impl EventLoop {
         for (pid, number) in lost {
             self.supervisor.skip_numbers(GenerationNumber(number));
             let _ = process_tree::kill_family(pid, |_| false);
-            self.tell(&format!("generation {number} (pid {pid}) was spawned just before the crash; it is ended"));
+            self.tell(&format!(
+                "generation {number} (pid {pid}) was spawned just before the crash; it is ended{meaning}"
+            ));
         }
     }
 }

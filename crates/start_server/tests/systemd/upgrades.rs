@@ -25,6 +25,7 @@ fn passed_listeners_and_the_manager_stay_over_an_upgrade_and_a_crash() {
 
     let upgraded = daemon.verb(["--upgrade", "--pid-file=pid"]);
     assert!(upgraded.status.success(), "{upgraded:?}");
+    daemon.settle();
     daemon.signal("SEGV");
     daemon.wait_line("it goes on where it was");
     assert_eq!(names(&daemon), before);

@@ -19,6 +19,8 @@ fn daemon(port: &Port) -> Daemon {
 }
 
 fn crash(daemon: &Daemon, signal: &str, count: usize) {
+    // What is begun in the turn of a crash may be lost.
+    daemon.settle();
     daemon.signal(signal);
     daemon.wait_lines(" crashed: ", count);
     daemon.settle();
@@ -89,6 +91,28 @@ fn a_restart_goes_on_after_a_crash() {
     daemon.signal("QUIT");
     daemon.wait_gone();
     assert_eq!(daemon.exit_status().code(), Some(0));
+}
+
+/// It crashes right after it has spawned a worker, before it could remember that.
+#[test]
+fn a_restart_that_a_crash_has_lost_is_not_lost_silently() {
+    // The call that it makes after the fork; the second one is for the restart.
+    let trace = r#"exec strace -D -qq -o trace -e trace=sched_yield -e inject=sched_yield:signal=SEGV:when=2 "$@""#;
+    let mut daemon = ours().after_script(trace).option("--interval=0.1").server([] as [&str; 0]).start();
+    daemon.wait_ready(1);
+    daemon.wait_status_file(|generations| generations == [1]);
+    daemon.hup();
+    daemon.wait_line(" crashed: SIGSEGV");
+    daemon.wait_line(
+        "was spawned just before the crash; it is ended, and the restart that it was for is not tried again",
+    );
+    daemon.settle();
+    assert_eq!(status(&daemon).current, Some(1));
+    daemon.hup();
+    daemon.wait_status_file(|generations| generations == [3]);
+    daemon.wait_ready(3);
+    assert_eq!(daemon.stop().code(), Some(0));
+    daemon.wait_gone();
 }
 
 /// More than five crashes a minute are not met at once; but all the while the workers serve, and it can be ended.

@@ -68,6 +68,7 @@ for generation in state["generations"].values(): generation["weight"] = 0.5
     // What belonged to a generation goes with it; a new one has none.
     daemon.hup();
     daemon.wait_line("generation 3 (pid");
+    daemon.settle();
     daemon.signal("SEGV");
     daemon.wait_line(" crashed: ");
     daemon.settle();
@@ -143,6 +144,7 @@ fn a_program_that_vanishes_after_its_trial_is_not_executed() {
     assert!(text(&output).contains("cannot be executed: No such file or directory"), "{}", text(&output));
     assert_eq!((status(&daemon).upgrades, status(&daemon).crashes), (0, 0));
     // A crash finds the state of now, not that of the attempt.
+    daemon.settle();
     daemon.signal("SEGV");
     daemon.wait_line(" crashed: ");
     upgraded(&daemon);

@@ -242,6 +242,7 @@ fn the_listeners_are_guarded_as_before() {
     let daemon = ours().options(["--path=socket", "--interval=0.1"]).server(["--ready-after=0"]).start();
     daemon.wait_status_file(|generations| generations == [1]);
     daemon.wait_ready(1);
+    daemon.settle();
     for round in 0..2 {
         if round == 0 {
             upgraded(&daemon);
