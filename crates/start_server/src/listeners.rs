@@ -4,32 +4,31 @@
 mod bound_address;
 mod handed_over;
 mod internet;
+mod listener;
+mod numbers;
 mod passed;
+mod socket_file;
 mod socket_options;
 mod unix;
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::net::SocketType;
-use rustix::process::{Resource, getrlimit};
 
 pub use self::bound_address::BoundAddress;
+pub use self::listener::{Kind, Listener};
+use self::numbers::Numbers;
 use self::passed::Claims;
 pub use self::passed::PassedSockets;
+use self::socket_file::SocketFile;
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
 use crate::listen_spec::{Host, ListenAddress, ListenSpec};
 use crate::orphans::{self, Orphan};
-use crate::port_holders::Protocol;
 
 /// All listeners, in the order of their specifications. Dropping them closes the sockets and removes the socket files.
 #[derive(Debug)]
@@ -41,58 +40,6 @@ pub struct Listeners {
     released: Vec<String>,
     /// How often one of them was bound again.
     changes: u64,
-}
-
-/// One listener.
-#[derive(Debug)]
-pub struct Listener {
-    /// What it was asked for, its port as the kernel chose it.
-    spec: ListenSpec,
-    address: BoundAddress,
-    socket: OwnedFd,
-    /// The descriptor that workers find it at.
-    number: RawFd,
-    file: Option<SocketFile>,
-    /// Whether the service manager has it anyway.
-    is_managers: bool,
-}
-
-/// The kinds of sockets that can be listened on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A TCP socket.
-    Tcp,
-    /// A UDP socket.
-    Udp,
-    /// A unix stream socket.
-    Unix,
-    /// A unix datagram socket.
-    UnixDatagram,
-}
-
-/// A socket file that we made, removed when this goes. While our socket is open no other file can have its inode.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    identity: FileIdentity,
-    /// Whether workers serve there from before this program: then it is removed only on purpose, and they go on if it
-    /// fails.
-    inherited: bool,
-}
-
-impl SocketFile {
-    fn remove(&self) -> io::Result<()> {
-        if self.identity.is_at(&self.path) { fs::remove_file(&self.path) } else { Ok(()) }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if !self.inherited {
-            // Whoever wants to know about a failure has tried before.
-            let _ = self.remove();
-        }
-    }
 }
 
 /// A socket that is bound, and what came with it.
@@ -137,90 +84,6 @@ pub fn resolve_hosts(specs: &mut [ListenSpec]) -> Result<(), ListenError> {
     Ok(())
 }
 
-impl Listener {
-    /// What people call it: the name that the user gave it, or else the address as typed.
-    pub fn name(&self) -> Cow<'_, str> {
-        match &self.spec.name {
-            Some(name) => Cow::Borrowed(name),
-            None => self.spec.spelling.to_string_lossy(),
-        }
-    }
-
-    /// The name that the user gave it.
-    pub fn given_name(&self) -> Option<&str> {
-        self.spec.name.as_deref()
-    }
-
-    /// The address as typed, which is the left side of its entry in `SERVER_STARTER_PORT`.
-    pub fn spelling(&self) -> &OsStr {
-        &self.spec.spelling
-    }
-
-    /// Where it really is.
-    pub fn address(&self) -> &BoundAddress {
-        &self.address
-    }
-
-    /// What it is.
-    pub fn kind(&self) -> Kind {
-        match self.spec.address {
-            ListenAddress::Tcp(_) => Kind::Tcp,
-            ListenAddress::Udp(_) => Kind::Udp,
-            ListenAddress::Unix(_) => Kind::Unix,
-            ListenAddress::UnixDatagram(_) => Kind::UnixDatagram,
-        }
-    }
-
-    /// The socket file that we made, if it is still to be there.
-    pub fn file(&self) -> Option<(&Path, FileIdentity)> {
-        self.file.as_ref().map(|file| (file.path.as_path(), file.identity))
-    }
-
-    /// The descriptor that workers find it at.
-    pub fn number(&self) -> RawFd {
-        self.number
-    }
-
-    /// The path of its file.
-    pub fn path(&self) -> Option<&Path> {
-        self.file.as_ref().map(|file| file.path.as_path())
-    }
-
-    /// Whether the service manager has made it, and keeps it.
-    pub fn is_managers(&self) -> bool {
-        self.is_managers
-    }
-
-    /// What the service manager is to call it, if it is to keep it.
-    pub fn stored_name(&self) -> String {
-        passed::stored_name(self.kind(), &self.spec.spelling)
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Kind {
-    /// Whether connections are accepted on it.
-    pub fn is_stream(self) -> bool {
-        matches!(self, Self::Tcp | Self::Unix)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Unix => "unix",
-            Self::UnixDatagram => "unix-dgram",
-        })
-    }
-}
-
 impl Listeners {
     /// Binds and listens, where no socket was passed. Workers find the listeners from descriptor `first` on; `report`
     /// gets lines to log.
@@ -234,47 +97,24 @@ impl Listeners {
         report: &mut dyn FnMut(String),
     ) -> Result<Self, ListenError> {
         let Claims { listeners: claims, released } = passed.claim(specs);
-        let numbers = numbers(claims.iter().map(|(spec, _)| spec.descriptor), first)?;
-        let above = numbers.iter().max().map_or(first, |highest| highest.saturating_add(1));
+        let numbers = Numbers::choose(claims.iter().map(|(spec, _)| spec.descriptor), first)?;
         let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new(), released, changes: 0 };
-        let mut taken = Vec::new();
-        for ((spec, passed), number) in claims.into_iter().zip(numbers) {
-            let options = &spec.options;
-            let is_managers = passed.as_ref().is_some_and(|passed| !passed.is_stored());
-            let is_passed = passed.is_some();
-            let bound = match (passed, &spec.address) {
-                (Some(passed), _) => passed.adopt(&spec, report)?,
-                (None, ListenAddress::Tcp(at)) => internet::open(&spec.spelling, at, Protocol::Tcp, options)?,
-                (None, ListenAddress::Udp(at)) => internet::open(&spec.spelling, at, Protocol::Udp, options)?,
-                (None, ListenAddress::Unix(at)) => unix::open(at, SocketType::STREAM, options, report)?,
-                (None, ListenAddress::UnixDatagram(at)) => unix::open(at, SocketType::DGRAM, options, report)?,
-            };
-            let address = BoundAddress::of(&bound.socket).map_err(|error| {
-                ListenError(format!("failed to ask for the address of {}: {error}", spec.spelling.display()))
-            })?;
-            for orphan in bound.orphans {
+        let mut passed_at = Vec::new();
+        for ((spec, passed), number) in claims.into_iter().zip(numbers.each()) {
+            passed_at.extend(passed.is_some().then_some(number));
+            let (listener, orphans) = Listener::open(spec, passed, number, &numbers, report)?;
+            for orphan in orphans {
+                let Orphan { generation, pid, .. } = orphan;
+                let address = listener.spelling().display();
                 report(format!(
-                    "{} is taken over from generation {} (pid {}), whose superdaemon is gone",
-                    spec.spelling.display(),
-                    orphan.generation,
-                    orphan.pid
+                    "{address} is taken over from generation {generation} (pid {pid}), whose superdaemon is gone"
                 ));
                 listeners.add_orphan(orphan);
             }
-            if matches!(&spec.address, ListenAddress::Tcp(at) | ListenAddress::Udp(at) if at.port == 0) {
-                report(format!("listening on {address}, which the system chose for {}", spec.spelling.display()));
-            }
-            // From here on the file is removed if anything fails.
-            let (socket, file) = (in_place(bound.socket, number, above), bound.file);
-            let is_fixed = spec.descriptor.is_some();
-            taken.extend(is_passed.then_some(number));
-            listeners.all.push(Listener { spec, address, socket, number, file, is_managers });
-            if is_fixed {
-                report(format!("socket is duplicated to file descriptor {number}"));
-            }
+            listeners.all.push(listener);
         }
-        // Nothing was in their way, so nobody has looked for them.
-        let passed = listeners.all.iter().filter(|listener| taken.contains(&listener.number));
+        // Nothing was in the way of those that were passed, so nobody has looked for workers there.
+        let passed = listeners.all.iter().filter(|listener| passed_at.contains(&listener.number));
         for orphan in orphans::left_with(passed.map(AsFd::as_fd)) {
             report(format!(
                 "generation {} (pid {}) serves there without its superdaemon, which is gone; it will be replaced",
@@ -361,47 +201,6 @@ impl Listeners {
     }
 }
 
-/// The descriptors for the workers: as fixed, the others from the first on.
-fn numbers(fixed: impl Iterator<Item = Option<RawFd>> + Clone, first: RawFd) -> Result<Vec<RawFd>, ListenError> {
-    let mut taken = BTreeSet::new();
-    for number in fixed.clone().flatten() {
-        if !taken.insert(number) {
-            return Err(ListenError(format!(
-                "dup2(2) failed({number}): two ports are to have this descriptor; give each one of its own"
-            )));
-        }
-        if number == 1 || number == 2 {
-            return Err(ListenError(format!(
-                "dup2(2) failed({number}): this is the descriptor of the standard {}, which the program needs for its \
-                 messages; choose 0, or 3 and above",
-                if number == 1 { "output" } else { "error output" }
-            )));
-        }
-    }
-    let mut free = (first..).filter(|number| !taken.contains(number));
-    let numbers: Vec<RawFd> = fixed.filter_map(|number| number.or_else(|| free.next())).collect();
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    match numbers.iter().find(|number| u64::try_from(**number).is_ok_and(|number| number >= limit)) {
-        Some(number) => Err(ListenError(format!(
-            "dup2(2) failed({number}): Bad file descriptor; the limit on open files (ulimit -n) is {limit}, so choose a \
-             descriptor below that or raise the limit"
-        ))),
-        None => Ok(numbers),
-    }
-}
-
-/// A socket at the number that it has in the program, or if something else is there, above all of those: at each spawn,
-/// what is in its place already need not be moved.
-fn in_place(socket: OwnedFd, number: RawFd, above: RawFd) -> OwnedFd {
-    if socket.as_raw_fd() == number {
-        return socket;
-    }
-    match fcntl_dupfd_cloexec(&socket, number) {
-        Ok(moved) if moved.as_raw_fd() == number => moved,
-        _ => fcntl_dupfd_cloexec(&socket, above).unwrap_or(socket),
-    }
-}
-
 fn cannot_create(errno: Errno) -> ListenError {
     let advice = match errno {
         Errno::MFILE => "raise the limit on open files (ulimit -n)",
@@ -420,10 +219,11 @@ mod tests {
     use super::*;
     use crate::listen_spec::{HostPort, ListenOptions, UnixAddress};
     use rustix::net::sockopt;
+    use std::fs;
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     fn spec(spelling: impl Into<OsString>, address: ListenAddress) -> ListenSpec {
         let options = ListenOptions { backlog: Some(16), ..ListenOptions::default() };
@@ -523,16 +323,6 @@ mod tests {
         assert!(!none.uses_standard_input());
         drop(listeners);
         fs::remove_dir(directory).unwrap();
-    }
-
-    #[test]
-    fn numbers_that_cannot_be_given_are_refused() {
-        for number in [1, 2, 99_999_999, i32::MAX] {
-            let text = error(&[fixed(number)]);
-            assert!(text.starts_with(&format!("dup2(2) failed({number}): ")), "{text}");
-        }
-        assert!(error(&[fixed(99_999_999)]).contains(": Bad file descriptor"));
-        assert!(error(&[fixed(7), fixed(7)]).starts_with("dup2(2) failed(7): "));
     }
 
     #[test]

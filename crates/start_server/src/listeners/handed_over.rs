@@ -5,8 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use sys::reexec::Inherited;
 
+use super::numbers::Numbers;
 use super::passed::passed_spec;
-use super::{BoundAddress, Listener, Listeners, SocketFile, numbers, socket_options};
+use super::socket_file::SocketFile;
+use super::{BoundAddress, Listener, Listeners, socket_options};
 use crate::config::Config;
 use crate::handover::descriptor::{Kept, take};
 use crate::handover::state;
@@ -53,9 +55,9 @@ impl Listeners {
                 None => passed_spec(socket, address, listener.name.clone())?,
             });
         }
-        let numbers =
-            numbers(specs.iter().map(|spec| spec.descriptor), config.first_fd).map_err(|error| error.to_string())?;
-        let all = specs.into_iter().zip(listeners).zip(numbers).zip(sockets);
+        let numbers = Numbers::choose(specs.iter().map(|spec| spec.descriptor), config.first_fd)
+            .map_err(|error| error.to_string())?;
+        let all = specs.into_iter().zip(listeners).zip(numbers.each()).zip(sockets);
         let all = all.map(|(((spec, listener), number), (socket, address))| {
             let file = listener.file.map(|file| SocketFile {
                 path: file.path.into(),

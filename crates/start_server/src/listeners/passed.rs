@@ -12,7 +12,8 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::{Bound, BoundAddress, Kind, ListenError, SocketFile, socket_options, unix};
+use super::socket_file::SocketFile;
+use super::{Bound, BoundAddress, Kind, ListenError, socket_options, unix};
 use crate::errno::reason;
 use crate::listen_spec::{Host, HostPort, ListenAddress, ListenOptions, ListenSpec, UnixAddress, is_name};
 use crate::orphans;

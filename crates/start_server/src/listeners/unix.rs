@@ -14,9 +14,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::umask;
 use sys::accounts;
 
-use super::{Bound, ListenError, SocketFile, errno_reason, socket_options};
+use super::socket_file::SocketFile;
+use super::{Bound, ListenError, errno_reason, socket_options};
 use crate::errno::io_reason;
-use crate::file_identity::FileIdentity;
 use crate::listen_spec::{Account, LONGEST_PATH, ListenOptions, UnixAddress};
 use crate::orphans::{Inheritance, inherit, unix_sockets_at};
 
@@ -184,21 +184,8 @@ fn place(at: &UnixAddress) -> String {
     }
 }
 
-impl SocketFile {
-    /// The file that is at this path now.
-    pub(super) fn at(path: &Path) -> Result<Self, ListenError> {
-        match FileIdentity::at(path) {
-            Ok(identity) => Ok(Self { path: path.to_owned(), identity, inherited: false }),
-            Err(error) => {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                let advice = "something else removes files there; choose another path";
-                Err(refused(&path.display().to_string(), errno, advice))
-            }
-        }
-    }
-}
-
-fn refused(place: &str, errno: Errno, advice: &str) -> ListenError {
+/// Why a unix socket cannot be listened on.
+pub fn refused(place: &str, errno: Errno, advice: &str) -> ListenError {
     ListenError(format!("failed to listen to file {place}:{}; {advice}", errno_reason(errno)))
 }
 
