@@ -208,6 +208,17 @@ impl ControlSocket {
         self.clients.retain(|client| !client.has_its_answer());
     }
 
+    /// After a crash: whoever has asked for something in its turn would wait for nothing, and cannot be told from one
+    /// who has not asked yet.
+    pub fn apologize(&mut self, now: Instant) {
+        let reason = "the superdaemon has crashed and goes on where it was; what was asked for just before is not tried \
+                      again, see its log and ask again";
+        for client in self.clients.iter_mut().filter(|client| client.state == State::Asking) {
+            client.answer(&Reply::Error { reason: reason.to_owned() }, now);
+        }
+        self.clients.retain(|client| !client.has_its_answer());
+    }
+
     /// Gives answers that are still unread a last chance, and removes the socket file if it is ours.
     pub fn close(mut self) {
         for client in &mut self.clients {

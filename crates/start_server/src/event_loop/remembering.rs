@@ -287,6 +287,9 @@ impl EventLoop {
                     self.refuse_upgrade(trial.request, "the superdaemon crashed while it was tried out");
                 }
                 self.find_out_what_happened();
+                if let Some(control) = &mut self.parts.control {
+                    control.apologize(now());
+                }
             }
         }
         // A child's end that was reported meanwhile is not reported again.

@@ -101,12 +101,24 @@ fn a_restart_that_a_crash_has_lost_is_not_lost_silently() {
     let mut daemon = ours().after_script(trace).option("--interval=0.1").server([] as [&str; 0]).start();
     daemon.wait_ready(1);
     daemon.wait_status_file(|generations| generations == [1]);
-    daemon.hup();
+    daemon.settle();
+    let before = descriptors(&daemon);
+    let mut visitor = Visitor::connect(&daemon);
+    // Who comes and asks in one turn is not even known afterwards, and sees the end of the connection.
+    daemon.wait_for("the visitor's connection", || (descriptors(&daemon) > before).then_some(()));
+    daemon.settle();
+    visitor.send(RESTART);
     daemon.wait_line(" crashed: SIGSEGV");
     daemon.wait_line(
         "was spawned just before the crash; it is ended, and the restart that it was for is not tried again",
     );
     daemon.settle();
+    let answer = visitor.answer();
+    let reason = answer["reason"].as_str().unwrap_or_default();
+    assert!(
+        answer["reply"] == "error" && reason.contains("what was asked for just before is not tried again"),
+        "{answer}"
+    );
     assert_eq!(status(&daemon).current, Some(1));
     daemon.hup();
     daemon.wait_status_file(|generations| generations == [3]);
