@@ -1,11 +1,14 @@
 //! What a restart and a start take while nobody asks for anything.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Plan, Results};
 use crate::candidates::{Candidate, Restart, Serves};
 use crate::running::{Running, Server};
+
+/// Starts of a few milliseconds are noisy, so there are more of them: as many as there is time for.
+const FOR_STARTS: Duration = Duration::from_secs(2);
 
 pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results) {
     starts(plan, candidate, results);
@@ -21,9 +24,10 @@ fn starts(plan: &Plan, candidate: &Candidate, results: &mut Results) {
     if candidate.serves == Serves::Itself {
         return;
     }
-    let times = if plan.quick { 2 } else { 5 };
     let start = || Running::start(candidate, &plan.programs, 1, Server::default())?.start_to_accept();
-    match (0..times).map(|_| start()).collect() {
+    let (least, most) = if plan.quick { (2, 2) } else { (5, 20) };
+    let until = Instant::now() + FOR_STARTS;
+    match (0..most).take_while(|number| *number < least || Instant::now() < until).map(|_| start()).collect() {
         Ok(samples) => results.add("start_to_accept", None, "ms", samples),
         Err(why) => results.fail("start_to_accept", None, why),
     }
