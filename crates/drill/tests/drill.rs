@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use testkit::{Address, Builder, Daemon, Port, TempDir, command, get, start_server, testserver};
+use testkit::{Address, Builder, Daemon, Port, TempDir, command, get, is_installed, start_server, testserver};
 
 const DRILL: &str = env!("CARGO_BIN_EXE_drill");
 /// No arguments.
@@ -56,16 +56,6 @@ fn findings(report: &Value) -> Vec<String> {
 
 fn url(port: &Port) -> String {
     format!("http://127.0.0.1:{port}/")
-}
-
-/// Whether a program is there; where all tests have to be run, it must be.
-fn is_installed(program: &str) -> bool {
-    let found = Path::new(program).is_file();
-    if !found {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{program} is not installed");
-        eprintln!("{program} is not installed: not tested");
-    }
-    found
 }
 
 /// A server that stops gracefully loses nothing, whatever the clients do; and the report has it all.

@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 
-use testkit::{Builder, Daemon, Port, TempDir, start_server, wait_for};
+use testkit::{Builder, Daemon, Port, TempDir, is_installed, start_server, wait_for};
 
 /// Not a test: what the program does. It writes down what it finds, and waits for its end.
 #[test]
@@ -154,8 +154,7 @@ fn a_variable_that_lies_is_an_error_that_says_so() {
 #[test]
 fn systemd_names_its_sockets() {
     const TOOL: &str = "systemd-socket-activate";
-    if Command::new(TOOL).arg("--version").output().is_err() {
-        eprintln!("{TOOL} is not installed: not tested");
+    if !is_installed(TOOL) {
         return;
     }
     struct Started(std::process::Child);

@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Address, Builder, Daemon, Port, get, patience, wait_for};
+use testkit::{Address, Builder, Daemon, Port, get, is_installed, patience, wait_for};
 
 /// No arguments.
 const NONE: [&str; 0] = [];
@@ -329,15 +329,4 @@ fn zombies_of(parent: u32) -> usize {
         fields.next() == Some("Z") && fields.next() == Some(&*parent.to_string())
     })
     .count()
-}
-
-/// Whether there is such a program. If not, the test says that something is left out, or fails where nothing may be.
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    if !found {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{program} is not installed");
-        eprintln!("{program} is not installed: not tested");
-    }
-    found
 }

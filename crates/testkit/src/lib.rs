@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a harness for tests reports what fails by panicking"
 )]
 
@@ -21,6 +22,7 @@ mod deployment;
 mod dump;
 mod event;
 mod http_load;
+mod installed;
 mod load;
 mod ports;
 mod processes;
@@ -35,6 +37,7 @@ pub use deployment::{Deployment, exit_of};
 pub use dump::Dump;
 pub use event::Event;
 pub use http_load::{get_text, http_load, idle_client};
+pub use installed::{find_program, is_installed, needed};
 pub use load::{Load, Outcome};
 pub use ports::Port;
 pub use program::{start_server, testserver};

@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 use limits::Costs;
-use testkit::{Builder, Daemon};
+use testkit::{Builder, Daemon, is_installed};
 
 #[test]
 fn nothing_costs_more_than_was_recorded() {
@@ -67,15 +67,4 @@ const SLEEPER: [&str; 2] = ["sleep", "600"];
 /// Waits until nothing but `generation` is left.
 fn wait_only(daemon: &Daemon, generation: u32) {
     daemon.wait_status_file(|generations| generations == [generation]);
-}
-
-/// Whether there is such a program. If not, the test says that it is left out, or fails where nothing may be.
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    if !found {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{program} is not installed");
-        limits::say(&format!("{program} is not installed: costs are not measured"));
-    }
-    found
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use control::Role;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use testkit::{Builder, Daemon, Port, testserver, wait_for};
+use testkit::{Builder, Daemon, Port, is_installed, testserver, wait_for};
 
 use crate::world::{descriptors, generation, is_root, ours, put_program, running, shell, status, with_say};
 
@@ -300,8 +300,7 @@ fn a_server_that_speaks_is_replaced_in_no_time() {
 /// The program that systemd itself has for shell scripts, where it is installed.
 #[test]
 fn systemd_notify_is_understood() {
-    if Command::new("systemd-notify").arg("--version").output().is_err() {
-        eprintln!("systemd-notify is not installed: not tested");
+    if !is_installed("systemd-notify") {
         return;
     }
     let daemon = notified().program(shell("systemd-notify --ready --status=up; exec sleep 600")).start();

@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use load::Load;
-use stage::{Stage, fixture, needed, program, word};
+use stage::{Stage, fixture, word};
+use testkit::{find_program, needed};
 
 const RESTARTS: u32 = 3;
 
@@ -37,13 +38,13 @@ fn python_that_is_slow_to_start_and_says_when_it_is_ready() {
 /// A server that needs three seconds to start, and is seen to be ready.
 #[test]
 fn node_that_is_slow_to_start_and_is_watched() {
-    let Some(node) = needed("node", program(&["node"])) else { return };
+    let Some(node) = needed("node", find_program(&["node"])) else { return };
     never_without_service("accept", "it waits for connections", &[word(&node), fixture("server.js")]);
 }
 
 /// That of a version manager may come first in the search path, and is slow.
 fn python3() -> Option<PathBuf> {
-    needed("python3", program(&["/usr/bin/python3", "python3"]))
+    needed("python3", find_program(&["/usr/bin/python3", "python3"]))
 }
 
 fn replaced_under_load(stage: Stage) {

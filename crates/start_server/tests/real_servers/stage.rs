@@ -1,7 +1,7 @@
 //! A superdaemon with a real server, of which nothing is left after the test, however the test ends.
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,26 +76,6 @@ impl Drop for Stage {
 /// A file that belongs to these tests.
 pub fn fixture(name: &str) -> String {
     format!("{}/tests/real_servers/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The first of these programs that there is, by path or in the search path.
-pub fn program(candidates: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let find = |name: &&str| match name.contains('/') {
-        true => Some(PathBuf::from(name)).filter(|file| file.is_file()),
-        false => std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()),
-    };
-    candidates.iter().find_map(find)
-}
-
-/// What was found. Without it a test has nothing to work with: it says so and is over, except where nothing may be
-/// left out.
-pub fn needed<T>(what: &str, found: Option<T>) -> Option<T> {
-    if found.is_none() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} is not installed");
-        eprintln!("{what} is not installed: not tested");
-    }
-    found
 }
 
 /// A path as a word of a command line.

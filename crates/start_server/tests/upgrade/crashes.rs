@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Address, Client, Daemon, Port};
+use testkit::{Address, Client, Daemon, Port, is_installed};
 
 use crate::client::{Client as Visitor, RESTART};
 use crate::programs::{copy, descriptors, program_of, text, upgrade_to, upgraded, zombies};
@@ -96,6 +96,9 @@ fn a_restart_goes_on_after_a_crash() {
 /// It crashes right after it has spawned a worker, before it could remember that.
 #[test]
 fn a_restart_that_a_crash_has_lost_is_not_lost_silently() {
+    if !is_installed("strace") {
+        return;
+    }
     // The call that it makes after the fork; the second one is for the restart.
     let trace = r#"exec strace -D -qq -o trace -e trace=sched_yield -e inject=sched_yield:signal=SEGV:when=2 "$@""#;
     let mut daemon = ours().after_script(trace).option("--interval=0.1").server([] as [&str; 0]).start();
