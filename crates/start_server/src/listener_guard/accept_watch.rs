@@ -1,9 +1,10 @@
 //! Whether anybody accepts on a listener. A program that does not use the sockets that it was given looks fine, and
 //! its clients wait in a queue that nobody empties.
 //!
-//! Nothing is done while nobody waits: the kernel tells once when the first client does. Who waits then is compared with
-//! who waits a moment later, when a server that accepts has taken one, and else some seconds later: if all of them still
-//! wait, nobody was accepted meanwhile, however many came. A server that is slow takes at least one.
+//! Nothing is done while nobody waits: the kernel tells once when the first client does. If somebody waits a moment later,
+//! too, when most servers have taken all, who that is is compared with who waits another moment later, and else some
+//! seconds later: if all of them still wait, nobody was accepted meanwhile, however many came. A server that is slow takes
+//! at least one.
 
 use std::time::Duration;
 
@@ -26,9 +27,9 @@ pub enum AcceptWatch {
     Armed,
     /// Clients wait.
     Waited {
-        /// Who, at the first look.
+        /// Who, when that was asked first. Nobody was asked before, or nobody was there any more.
         clients: Vec<u64>,
-        /// When that was.
+        /// When it was asked, or when they were seen.
         since: Instant,
         /// When to look again.
         look_at: Instant,
@@ -72,6 +73,11 @@ impl AcceptWatch {
         clients: impl FnOnce() -> Option<Vec<u64>>,
     ) -> Verdict {
         let is_empty = || length() == Some(0);
+        // The kernel takes milliseconds to say who waits, just when a server has come that is about to take them.
+        if *self == Self::Armed && !is_empty() {
+            *self = Self::Waited { clients: Vec::new(), since: now, look_at: now.plus(SOON) };
+            return Verdict::Nothing;
+        }
         let waiting = if is_empty() { None } else { clients() };
         let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty() || !is_empty()) else {
             *self = Self::Over;
@@ -117,10 +123,10 @@ mod tests {
     #[test]
     fn a_queue_that_only_grows_is_nobodys() {
         let mut watch = AcceptWatch::Armed;
-        assert_eq!(look(&mut watch, 10_000, &[1]), Verdict::Nothing);
-        assert_eq!(watch.next_look(), Some(at(10_020)));
-        assert_eq!(look(&mut watch, 10_020, &[1]), Verdict::Nothing);
-        assert_eq!(watch.next_look(), Some(at(15_000)));
+        for (moment, next) in [(9_980, 10_000), (10_000, 10_020), (10_020, 15_000)] {
+            assert_eq!(look(&mut watch, moment, &[1]), Verdict::Nothing);
+            assert_eq!(watch.next_look(), Some(at(next)));
+        }
         let verdict = look(&mut watch, 15_000, &[1, 2, 3]);
         assert_eq!(verdict, Verdict::NobodyAccepts { waiting: 3, span: Duration::from_secs(5) });
         assert_eq!(watch, AcceptWatch::Over);
@@ -131,6 +137,7 @@ mod tests {
         for later in [&[2, 3, 4][..], &[2], &[]] {
             for moment in [10_020, 15_000] {
                 let mut watch = AcceptWatch::Armed;
+                look(&mut watch, 9_980, &[1]);
                 look(&mut watch, 10_000, &[1, 2]);
                 assert_eq!(look(&mut watch, moment, later), Verdict::Nothing);
                 assert_eq!(watch, AcceptWatch::Over);
@@ -144,7 +151,19 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_no_reason_to_accuse() {
         let mut watch = AcceptWatch::Armed;
-        assert_eq!(watch.look(at(10), || None, || None), Verdict::Nothing);
+        for moment in [10, 30] {
+            assert_eq!(watch.look(at(moment), || None, || None), Verdict::Nothing);
+        }
+        assert_eq!(watch, AcceptWatch::Over);
+    }
+
+    #[test]
+    fn who_waits_is_not_asked_where_a_moment_later_nobody_does() {
+        let mut watch = AcceptWatch::Armed;
+        for length in [1, 0] {
+            let verdict = watch.look(at(10), || Some(length), || unreachable!("it was asked who waits"));
+            assert_eq!(verdict, Verdict::Nothing);
+        }
         assert_eq!(watch, AcceptWatch::Over);
     }
 
