@@ -130,7 +130,8 @@ fn listeners(options: &Options, preset: Option<&Preset>) -> Result<Vec<ListenSpe
     let ports = options.port.iter().map(|value| parse_ports(value));
     let paths = options.path.iter().map(|value| parse_paths(value));
     let others = options.listen.iter().map(|value| parse_listener(value).map(|spec| vec![spec]));
-    let for_all = ListenOptions {
+    // What is said of one listener counts before what is said of all, then comes the preset, and the default is last.
+    let of_all = ListenOptions {
         // What is false in Perl is the default.
         backlog: options.backlog.filter(|backlog| *backlog > 0),
         defer_accept: options.defer_accept,
@@ -142,12 +143,12 @@ fn listeners(options: &Options, preset: Option<&Preset>) -> Result<Vec<ListenSpe
         fastopen: options.fastopen,
         ..ListenOptions::default()
     };
-    let usual = ListenOptions { backlog: Some(DEFAULT_BACKLOG), ..ListenOptions::default() };
-    let for_all = for_all.or(&preset.map(Preset::listen_options).unwrap_or_default()).or(&usual);
+    let of_preset = preset.map(Preset::listen_options).unwrap_or_default();
+    let default = ListenOptions { backlog: Some(DEFAULT_BACKLOG), ..ListenOptions::default() };
     let mut listeners: Vec<ListenSpec> = Vec::new();
     for specs in ports.chain(paths).chain(others) {
         for mut spec in specs.map_err(|error| UsageError::new(error.to_string()))? {
-            spec.options = spec.options.or(&for_all);
+            spec.options = spec.options.or(&of_all).or(&of_preset).or(&default);
             listeners.push(spec);
         }
     }
