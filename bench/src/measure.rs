@@ -30,11 +30,21 @@ pub struct Plan {
     pub measures: Vec<String>,
 }
 
-/// A kind of measure: its name, and what it does with a candidate in one round.
-type Measure = (&'static str, fn(&Plan, &Candidate, &mut Results));
+/// A kind of measure of one candidate at a time.
+struct Measure {
+    name: &'static str,
+    /// So often a candidate has its turn in a round. What takes a millisecond takes half of one more for seconds on end,
+    /// or for as long as a process lives, whoever is measured: samples that come together are hardly more than one.
+    turns: usize,
+    measure: fn(&Plan, &Candidate, &mut Results),
+}
 
-const MEASURES: &[Measure] =
-    &[("timing", timing::measure), ("load", load::measure), ("growth", growth::measure), ("slow", slow::measure)];
+const MEASURES: &[Measure] = &[
+    Measure { name: "timing", turns: 5, measure: timing::measure },
+    Measure { name: "load", turns: 1, measure: load::measure },
+    Measure { name: "growth", turns: 1, measure: growth::measure },
+    Measure { name: "slow", turns: 1, measure: slow::measure },
+];
 
 /// What a candidate was found to take in one round.
 #[derive(Debug)]
@@ -92,11 +102,11 @@ pub fn run(plan: &Plan) -> Result<(), String> {
     }
     let mut sets = Vec::new();
     for round in 1..=plan.rounds {
-        for (name, measure) in MEASURES.iter().filter(|(name, _)| wanted(&plan.measures, name)) {
-            for offset in 0..there.len() {
+        for Measure { name, turns, measure } in MEASURES.iter().filter(|one| wanted(&plan.measures, one.name)) {
+            let turns = if plan.quick { 1 } else { *turns };
+            for place in 0..turns * there.len() {
                 // Each round begins with another one.
-                let turn = (offset + round as usize) % there.len();
-                let Some(candidate) = there.get(turn) else { continue };
+                let Some(candidate) = there.get((place + round as usize) % there.len()) else { continue };
                 say(&format!("round {round}, {name}: {} ({})", candidate.id, candidate.mode));
                 let mut results = Results::new(round, candidate);
                 measure(plan, candidate, &mut results);

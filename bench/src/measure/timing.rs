@@ -7,9 +7,6 @@ use super::{Plan, Results};
 use crate::candidates::{Candidate, Restart, Serves};
 use crate::running::{Running, Server};
 
-/// Starts of a few milliseconds are noisy, so there are more of them: as many as there is time for.
-const FOR_STARTS: Duration = Duration::from_secs(2);
-
 pub(super) fn measure(plan: &Plan, candidate: &Candidate, results: &mut Results) {
     starts(plan, candidate, results);
     if candidate.restart != Restart::Never {
@@ -25,21 +22,22 @@ fn starts(plan: &Plan, candidate: &Candidate, results: &mut Results) {
         return;
     }
     let start = || Running::start(candidate, &plan.programs, 1, Server::default())?.start_to_accept();
-    let (least, most) = if plan.quick { (2, 2) } else { (5, 20) };
-    let until = Instant::now() + FOR_STARTS;
+    // As many as there is time for.
+    let until = Instant::now() + Duration::from_millis(400);
+    let (least, most) = if plan.quick { (2, 2) } else { (1, 4) };
     match (0..most).take_while(|number| *number < least || Instant::now() < until).map(|_| start()).collect() {
         Ok(samples) => results.add("start_to_accept", None, "ms", samples),
         Err(why) => results.fail("start_to_accept", None, why),
     }
 }
 
-/// How many restarts: those that wait for timers take a second each.
+/// How many restarts in a turn: those that wait for timers take a second each.
 fn restarts(plan: &Plan, candidate: &Candidate) -> usize {
     match (candidate.mode, plan.quick) {
         ("default", true) => 2,
-        ("default", false) => 3,
+        ("default", false) => 1,
         (_, true) => 5,
-        (_, false) => 20,
+        (_, false) => 4,
     }
 }
 

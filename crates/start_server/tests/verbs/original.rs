@@ -1,7 +1,5 @@
 //! The verbs against a superdaemon of Server::Starter itself, by signals and files.
 
-use std::path::Path;
-
 use testkit::{Daemon, is_installed};
 
 use crate::shell::{Verb, run};
