@@ -55,7 +55,11 @@ fn aims(figures: &Figures) -> Vec<Aim> {
     };
     vec![
         Aim::new("requests lost", "0", lost(figures)),
-        Aim::new("HUP → first instruction of the new server", "≤ 1.2 × the floor", to_the_floor(figures)),
+        Aim::new(
+            "HUP → first instruction of the new server, readiness told",
+            "≤ 1.2 × the floor",
+            to_the_floor(figures),
+        ),
         Aim::new(
             "ready → the old server told to stop, readiness told",
             "≤ 0.3 ms",
@@ -124,11 +128,11 @@ fn lost(figures: &Figures) -> Option<(String, bool)> {
     Some((format!("{}{of}", number(lost)), lost <= 0.0))
 }
 
-/// In the first mode that both have, as the floor has no timers.
+/// In the mode in which both do the same, one restart right after the other.
 fn to_the_floor(figures: &Figures) -> Option<(String, bool)> {
     let measure = "hup_to_main";
-    let ours = of_ours(figures, "default", measure, None)?;
-    let floor = figures.counterpart(FLOOR, "default", measure, None)?;
+    let ours = of_ours(figures, "told", measure, None)?;
+    let floor = figures.counterpart(FLOOR, "told", measure, None)?;
     let floor = figures.summary(measure, None, &floor)?;
     let times = ratio(ours.median, floor.median)?;
     let measured =
@@ -167,14 +171,14 @@ mod tests {
             ),
             (
                 vec![
-                    set("ours", "default", "hup_to_main", None, &[0.6]),
+                    set("ours", "told", "hup_to_main", None, &[0.6]),
                     set("floor", "told", "hup_to_main", None, &[0.5]),
                 ],
                 "≤ 1.2 × the floor | 1.20 × (0.60 ms, the floor 0.50 ms) | yes |",
             ),
             (
                 vec![
-                    set("ours", "default", "hup_to_main", None, &[0.61]),
+                    set("ours", "told", "hup_to_main", None, &[0.61]),
                     set("floor", "told", "hup_to_main", None, &[0.5]),
                 ],
                 "| 1.22 × (0.61 ms, the floor 0.50 ms) | **no** |",

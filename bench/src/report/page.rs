@@ -63,7 +63,9 @@ fn write_all(out: &mut String, figures: &Figures, plots: &[Plot]) -> std::fmt::R
 const MODES: &str = "The modes: `default`, all timers as the program has them; `told`, the server tells that it is ready, \
     where the candidate listens to that; `small`, the timers as short as the candidate takes them. The timers of \
     Server::Starter, which start_server keeps unless it is told otherwise, let a new server live for a second before it \
-    counts as started: in `default` that second is part of every restart.";
+    counts as started: in `default` that second is part of every restart. There a restart comes after more than a second \
+    of rest, in `told` and `small` right after another one; after a rest everything takes longer, and the floor, which \
+    was measured without one, would, too (1.5 ms instead of 1.2 to its server's first instruction, when that was tried).";
 
 fn worst(out: &mut String, figures: &Figures) -> std::fmt::Result {
     out.push_str("## Where start_server is not the best\n\n");
