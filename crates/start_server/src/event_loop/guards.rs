@@ -429,12 +429,12 @@ impl EventLoop {
         let shared = SharedSocket::of(listener);
         let length = || shared.queue().map(|queue| queue.waiting);
         let asked_at = &mut self.guards.asked_at;
-        let compares = guarded.clients.compares();
+        let asked_lately = asked_at.is_some_and(|at| now.since(at) < ASK_AGAIN);
+        // Where a thousand listeners get their first clients at a time, a later look will do for most.
+        if asked_lately && guarded.clients.can_be_put_off() && length() != Some(0) {
+            return guarded.clients.put_off(now);
+        }
         let verdict = guarded.clients.look(now, length, || {
-            // Where a thousand listeners get their first clients at a time, a later look will do for most.
-            if !compares && asked_at.is_some_and(|at| now.since(at) < ASK_AGAIN) {
-                return Some(Vec::new());
-            }
             *asked_at = Some(now);
             shared.clients()
         });

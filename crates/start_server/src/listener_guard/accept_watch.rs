@@ -59,9 +59,16 @@ impl AcceptWatch {
         }
     }
 
-    /// Whether the next look compares who waits with who has waited.
-    pub fn compares(&self) -> bool {
-        matches!(self, Self::Waited { clients, .. } if !clients.is_empty())
+    /// Whether the next look has to find out who waits, and it does not matter much when.
+    pub fn can_be_put_off(&self) -> bool {
+        matches!(self, Self::Waited { clients, .. } if clients.is_empty())
+    }
+
+    /// Puts off a look that can be: the longer the first client is there, the longer.
+    pub fn put_off(&mut self, now: Instant) {
+        if let Self::Waited { since, look_at, .. } = self {
+            *look_at = now.plus(now.since(*since).clamp(SOON, SELDOM));
+        }
     }
 
     /// Looks at who waits: `length` says how many by the length of the queue, `clients` who they are, which takes more
@@ -155,6 +162,19 @@ mod tests {
             assert_eq!(watch.look(at(moment), || None, || None), Verdict::Nothing);
         }
         assert_eq!(watch, AcceptWatch::Over);
+    }
+
+    #[test]
+    fn what_is_put_off_comes_back_ever_more_slowly() {
+        let mut watch = AcceptWatch::Armed;
+        look(&mut watch, 0, &[1]);
+        for (moment, next) in [(20, 40), (40, 80), (80, 160), (8_000, 16_000)] {
+            assert!(watch.can_be_put_off());
+            watch.put_off(at(moment));
+            assert_eq!(watch.next_look(), Some(at(next)));
+        }
+        look(&mut watch, 16_000, &[1]);
+        assert!(!watch.can_be_put_off());
     }
 
     #[test]
