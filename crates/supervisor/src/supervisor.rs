@@ -109,6 +109,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether a new generation is being started, or will be at a deadline that is set.
+    pub fn is_attempting(&self) -> bool {
+        matches!(&self.memory.phase, Phase::Running(running) if running.is_attempting())
+    }
+
     /// The generation that serves.
     pub fn current(&self) -> Option<GenerationNumber> {
         match &self.memory.phase {

@@ -305,12 +305,11 @@ impl EventLoop {
         let held: Vec<i32> = self.orphans.iter().map(|orphan| orphan.pid).collect();
         let workers = states.iter().flat_map(|state| &state.workers).copied();
         let gone: Vec<Pid> = workers.filter(|pid| !held.contains(&pid.0) && !is_child(pid.0)).collect();
-        // Where a worker has gone, the next one comes by itself.
-        self.end_lost_attempts(if gone.is_empty() {
-            ", and the restart that it was for is not tried again"
-        } else {
-            ""
-        });
+        // What is known comes again by itself: the attempt, its deadline or that of an automatic restart, which is due
+        // still, and what follows from the death of a worker. A request is not.
+        let is_due = self.supervisor.next_deadline().is_some_and(|deadline| deadline <= now());
+        let comes_again = self.supervisor.is_attempting() || is_due || !gone.is_empty();
+        self.end_lost_attempts(if comes_again { "" } else { ", and the restart that it was for is not tried again" });
         for pid in gone {
             self.feed(Event::Exited { pid, status: ExitStatus::UNKNOWN });
         }

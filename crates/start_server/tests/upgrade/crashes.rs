@@ -93,17 +93,40 @@ fn a_restart_goes_on_after_a_crash() {
     assert_eq!(daemon.exit_status().code(), Some(0));
 }
 
-/// It crashes right after it has spawned a worker, before it could remember that.
+/// One that crashes right after it has spawned the worker of generation `spawned`, before it could remember that; strace
+/// makes it, at the call that comes after the fork. Generation 1 serves.
+fn crashing_at_spawn(spawned: u32, arguments: &[&str]) -> Daemon {
+    let inject = format!("inject=sched_yield:signal=SEGV:when={spawned}");
+    let trace = format!(r#"exec strace -D -qq -o trace -e trace=sched_yield -e {inject} "$@""#);
+    let daemon = ours().after_script(&trace).option("--interval=0.1").server(arguments.iter().copied()).start();
+    daemon.wait_ready(1);
+    daemon.wait_status_file(|generations| generations == [1]);
+    daemon
+}
+
+/// What it had to do before the crash it does again; it would be a lie that it does not.
+#[test]
+fn a_restart_that_it_remembers_goes_on_after_a_crash_at_the_spawn() {
+    if !is_installed("strace") {
+        return;
+    }
+    // The restart is known since the attempt that fails.
+    let mut daemon = crashing_at_spawn(3, &["--fail-generations=2"]);
+    daemon.hup();
+    daemon.wait_status_file(|generations| generations == [4]);
+    let line = daemon.wait_line("generation 3 (pid");
+    assert!(line.ends_with("was spawned just before the crash; it is ended"), "{line}");
+    daemon.wait_ready(4);
+    assert_eq!(daemon.stop().code(), Some(0));
+    daemon.wait_gone();
+}
+
 #[test]
 fn a_restart_that_a_crash_has_lost_is_not_lost_silently() {
     if !is_installed("strace") {
         return;
     }
-    // The call that it makes after the fork; the second one is for the restart.
-    let trace = r#"exec strace -D -qq -o trace -e trace=sched_yield -e inject=sched_yield:signal=SEGV:when=2 "$@""#;
-    let mut daemon = ours().after_script(trace).option("--interval=0.1").server([] as [&str; 0]).start();
-    daemon.wait_ready(1);
-    daemon.wait_status_file(|generations| generations == [1]);
+    let mut daemon = crashing_at_spawn(2, &[]);
     daemon.settle();
     let before = descriptors(&daemon);
     let mut visitor = Visitor::connect(&daemon);

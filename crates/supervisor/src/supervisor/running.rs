@@ -135,6 +135,10 @@ impl Running {
         Phase::Running(self)
     }
 
+    pub fn is_attempting(&self) -> bool {
+        self.attempt.is_some()
+    }
+
     pub fn awaiting_proof(&self) -> Option<RunningWorker> {
         match &self.attempt.as_ref()?.step {
             Step::Starting(Starting { candidate, executed: true, proof: Proof::ProvedBy { .. }, .. }) => {
