@@ -65,7 +65,7 @@ const MODES: &str = "The modes: `default`, all timers as the program has them; `
     Server::Starter, which start_server keeps unless it is told otherwise, let a new server live for a second before it \
     counts as started: in `default` that second is part of every restart. There a restart comes after more than a second \
     of rest, in `told` and `small` right after another one; after a rest everything takes longer, and the floor, which \
-    was measured without one, would, too (1.5 ms instead of 1.2 to its server's first instruction, when that was tried).";
+    was measured without one, would, too.";
 
 fn worst(out: &mut String, figures: &Figures) -> std::fmt::Result {
     out.push_str("## Where start_server is not the best\n\n");

@@ -80,13 +80,16 @@ impl AcceptWatch {
         clients: impl FnOnce() -> Option<Vec<u64>>,
     ) -> Verdict {
         let is_empty = || length() == Some(0);
+        if is_empty() {
+            *self = Self::Over;
+            return Verdict::Nothing;
+        }
         // The kernel takes milliseconds to say who waits, just when a server has come that is about to take them.
-        if *self == Self::Armed && !is_empty() {
+        if *self == Self::Armed {
             *self = Self::Waited { clients: Vec::new(), since: now, look_at: now.plus(SOON) };
             return Verdict::Nothing;
         }
-        let waiting = if is_empty() { None } else { clients() };
-        let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty() || !is_empty()) else {
+        let Some(waiting) = clients().filter(|waiting| !waiting.is_empty() || !is_empty()) else {
             *self = Self::Over;
             return Verdict::Nothing;
         };
