@@ -135,8 +135,9 @@ fn p17_a_socket_in_use_is_left_alone() {
 fn p17_a_path_that_was_taken_by_another_is_left_to_it() {
     let mut daemon = daemon().with_files().options(["--path=socket", "--interval=0.1"]).server([""; 0]).start();
     daemon.wait_status_file(|generations| generations == [1]);
-    fs::remove_file(daemon.path("socket")).unwrap();
-    let thief = UnixListener::bind(daemon.path("socket")).unwrap();
+    // In one step: a path that is free for a moment is put back.
+    let thief = UnixListener::bind(daemon.path("thief")).unwrap();
+    fs::rename(daemon.path("thief"), daemon.path("socket")).unwrap();
     assert!(daemon.stop().success());
     let _client = UnixStream::connect(daemon.path("socket")).expect("the other server's socket is gone");
     thief.accept().unwrap();
