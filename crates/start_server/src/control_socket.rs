@@ -157,7 +157,8 @@ impl ControlSocket {
 
     /// What to poll, and for what.
     pub fn descriptors(&self) -> impl Iterator<Item = (End, BorrowedFd<'_>, PollFlags)> {
-        let listener = self.rests_until.is_none().then(|| (End::Listener, self.endpoint.listener.as_fd(), PollFlags::IN));
+        let listener =
+            self.rests_until.is_none().then(|| (End::Listener, self.endpoint.listener.as_fd(), PollFlags::IN));
         let clients =
             self.clients.iter().map(|client| (End::Client(client.id), client.stream.as_fd(), client.wishes()));
         listener.into_iter().chain(clients)
@@ -264,7 +265,7 @@ impl ControlSocket {
         };
         // Connections do not take this over from the listener.
         credentials::refuse_descriptors(&client.stream);
-        match credentials::of_peer(&client.stream).map(|peer| self.users.trust(peer.uid)) {
+        match credentials::of_peer(&client.stream).map(|peer| self.users.trust(peer)) {
             Ok(Trusted::Yes) => {
                 if self.has_room() {
                     self.clients.push(client);

@@ -218,9 +218,7 @@ impl PidFile {
         let ours = self.file.metadata().map_err(|error| io_reason(&error))?;
         let path = self.beside.as_ref().unwrap_or(&self.path);
         match FileIdentity::at(path) {
-            Ok(found) if found == FileIdentity::of(&ours) => {
-                fs::remove_file(path).map_err(|error| io_reason(&error))
-            }
+            Ok(found) if found == FileIdentity::of(&ours) => fs::remove_file(path).map_err(|error| io_reason(&error)),
             Ok(_) => Err("another file has taken its place, which is left alone".to_owned()),
             Err(error) => Err(io_reason(&error)),
         }

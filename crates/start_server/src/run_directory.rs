@@ -301,7 +301,10 @@ mod tests {
         let found = candidates(Some("/run/user/5".into()));
         let usual = if us == 0 { "/run/start_server" } else { "/run/user/5/start_server" };
         assert_eq!(found[0], Path::new(usual));
-        assert_eq!(found[1..], [format!("/tmp/start_server-{us}"), format!("/dev/shm/start_server-{us}")].map(PathBuf::from));
+        assert_eq!(
+            found[1..],
+            [format!("/tmp/start_server-{us}"), format!("/dev/shm/start_server-{us}")].map(PathBuf::from)
+        );
         if us != 0 {
             assert_eq!(candidates(Some("relative".into())).len(), 2);
             assert_eq!(candidates(None).len(), 2);

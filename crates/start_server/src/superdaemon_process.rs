@@ -65,7 +65,10 @@ pub fn identify(pid: i32) -> Result<SuperdaemonProcess, Unknown> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Unknown::Closed { user }),
         _ => Err(Unknown::Other {
             name: process_tree::name(pid).unwrap_or_default(),
-            superdaemons: process_tree::children(pid).into_iter().filter(|&child| is_superdaemon(child).is_some()).collect(),
+            superdaemons: process_tree::children(pid)
+                .into_iter()
+                .filter(|&child| is_superdaemon(child).is_some())
+                .collect(),
         }),
     }
 }
@@ -108,9 +111,9 @@ fn is_our_file(pid: i32) -> bool {
 fn runs_script(pid: i32) -> bool {
     let Ok(command) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     let words = command.split(|&byte| byte == 0 || byte == b' ').take(4);
-    words.map(|word| Path::new(std::ffi::OsStr::from_bytes(word))).any(|word| {
-        word.file_name().is_some_and(|name| is_name(name.as_bytes()))
-    })
+    words
+        .map(|word| Path::new(std::ffi::OsStr::from_bytes(word)))
+        .any(|word| word.file_name().is_some_and(|name| is_name(name.as_bytes())))
 }
 
 #[cfg(test)]

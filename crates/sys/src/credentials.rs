@@ -133,13 +133,7 @@ pub fn refuse_descriptors(socket: impl AsFd) {
     let Ok(length) = size_as_length::<c_int>() else { return };
     // SAFETY: the kernel reads an integer of the length that is given.
     unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PASSRIGHTS,
-            (&raw const no).cast(),
-            length,
-        );
+        libc::setsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), length);
     }
 }
 

@@ -119,7 +119,8 @@ pub(super) fn holders_of(sockets: &[u64]) -> Vec<Holder> {
         .filter_map(|pid: i32| {
             let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
             descriptors.flatten().find_map(|entry| {
-                let socket = process_tree::socket_of(&fs::read_link(entry.path()).ok()?).filter(|inode| sockets.contains(inode))?;
+                let socket = process_tree::socket_of(&fs::read_link(entry.path()).ok()?)
+                    .filter(|inode| sockets.contains(inode))?;
                 Some(Holder { pid, descriptor: entry.file_name().to_str()?.parse().ok()?, socket })
             })
         })

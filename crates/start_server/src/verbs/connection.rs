@@ -51,7 +51,8 @@ impl Connection {
                 Err(Failure::new(Ending::TimedOut, reason))
             }
             Some(error) if error.kind() == ErrorKind::PermissionDenied => {
-                let user = sys::process_tree::user(pid).map_or("another user".to_owned(), |user| format!("user {user}"));
+                let user =
+                    sys::process_tree::user(pid).map_or("another user".to_owned(), |user| format!("user {user}"));
                 Err(Failure::new(
                     Ending::Failed,
                     format!(
@@ -92,7 +93,7 @@ impl Connection {
             Failure::new(Ending::Failed, format!("failed to learn who holds the control socket: {}", io_reason(&error)))
         })?;
         let us = geteuid();
-        if us.is_root() || TrustedUsers::of_this_process().trust(peer.uid) == Trusted::Yes {
+        if us.is_root() || TrustedUsers::of_this_process().trust(peer) == Trusted::Yes {
             return Ok(Self { stream, pid: peer.pid });
         }
         Err(Failure::new(
@@ -107,12 +108,7 @@ impl Connection {
 
     /// Asks, passes every line of progress on, and returns the answer. Shortly before the deadline the request is given
     /// up; the answer then says how far it had come, and may still be that it was met.
-    pub fn ask(
-        self,
-        request: Request,
-        deadline: Deadline,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Reply, Failure> {
+    pub fn ask(self, request: Request, deadline: Deadline, progress: &mut dyn FnMut(&str)) -> Result<Reply, Failure> {
         let Self { mut stream, pid } = self;
         let broken = |error: io::Error| {
             Failure::new(
