@@ -266,7 +266,9 @@ impl ControlSocket {
         };
         // Connections do not take this over from the listener.
         credentials::refuse_descriptors(&client.stream);
-        match credentials::of_peer(&client.stream).map(|peer| self.users.get_or_init(TrustedUsers::of_this_process).trust(peer)) {
+        match credentials::of_peer(&client.stream)
+            .map(|peer| self.users.get_or_init(TrustedUsers::of_this_process).trust(peer))
+        {
             Ok(Trusted::Yes) => {
                 if self.has_room() {
                     self.clients.push(client);

@@ -283,7 +283,9 @@ mod tests {
         let mut expected: Vec<String> = [name(living, "control"), name(gone - 1, "control")]
             .iter()
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-            .chain(["1-2-pid.other", "1-2-used.lock", "x-0123456789abcdef.control", "5-0123.control"].map(str::to_owned))
+            .chain(
+                ["1-2-pid.other", "1-2-used.lock", "x-0123456789abcdef.control", "5-0123.control"].map(str::to_owned),
+            )
             .collect();
         expected.sort();
         assert_eq!(left, expected);

@@ -129,6 +129,16 @@ fn descendants_by_children(root: i32) -> Vec<i32> {
     found
 }
 
+/// Something that tells one program that a process executes from the next: where its stack begins, which is chosen anew
+/// at each exec, see proc_pid_stat(5). `None` if it is gone or may not be looked into.
+pub fn image(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
+    // The field after the name is the third; this one is the 28th.
+    let start = number(stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ').nth(25)?)?;
+    (start != 0).then_some(start)
+}
+
 /// What a process is called, see proc_pid_comm(5): at most 15 bytes, of the process's own choice; `None` if it is gone.
 pub fn name(pid: i32) -> Option<String> {
     let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
@@ -422,6 +432,18 @@ mod tests {
         assert!(proc_is_ours());
         assert_eq!(read(i32::MAX), None);
         assert_eq!(read(-1), None);
+    }
+
+    #[test]
+    fn another_program_is_another_image() {
+        let (mut child, _) = shell("echo; read line; exec sleep 600");
+        let before = image(pid_of(&child)).unwrap();
+        assert_eq!(image(pid_of(&child)), Some(before));
+        child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        wait_until("another image", || image(pid_of(&child)).is_some_and(|now| now != before));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(image(i32::MAX), None);
     }
 
     #[test]

@@ -194,6 +194,9 @@ fn without_a_directory_signals_and_files_do() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let output = as_user(USER, &program).args(["--restart", &pid, &files]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    let output = as_user(USER, &program).args(["--upgrade", &pid]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    daemon.wait_line("has become");
     let output = as_user(STRANGER, &program).args(["--stop", &pid]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let output = as_user(USER, &program).args(["--stop", &pid]).output().unwrap();
