@@ -101,22 +101,28 @@ pub fn read(pid: i32) -> Option<Process> {
 /// Costs some 10 µs for each thread of the family where the kernel lists the children of a process, else as much for
 /// each process of the machine.
 pub fn descendants(root: i32) -> Vec<i32> {
+    first_descendants(root, MOST)
+}
+
+/// As [`descendants`], but not all of them where there are more than so many: for whoever must not look for long.
+pub fn first_descendants(root: i32, most: usize) -> Vec<i32> {
     let mut found = if Path::new("/proc/thread-self/children").exists() {
-        descendants_by_children(root)
+        descendants_by_children(root, most)
     } else {
         scan().map(|all| descendants_among(&all, root)).unwrap_or_default()
     };
+    found.truncate(most);
     found.retain(|&pid| read(pid).is_some_and(|process| process.is_living()));
     found
 }
 
-fn descendants_by_children(root: i32) -> Vec<i32> {
+fn descendants_by_children(root: i32, most: usize) -> Vec<i32> {
     let mut found: Vec<i32> = Vec::new();
     let mut seen = HashSet::from([root]);
     let mut parent = Some(root);
     let mut asked = 0;
     while let Some(pid) = parent
-        && found.len() < MOST
+        && found.len() < most
     {
         for child in children(pid) {
             if seen.insert(child) {
@@ -166,10 +172,16 @@ pub fn is_descendant(pid: i32, ancestor: i32) -> bool {
 
 /// The effective user of the process, see proc_pid_status(5); `None` if it is gone.
 pub fn user(pid: i32) -> Option<u32> {
+    users(pid)?.get(1).copied()
+}
+
+/// The real, effective, saved and file system users of the process; `None` if it is gone.
+pub fn users(pid: i32) -> Option<[u32; 4]> {
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
     // The owner of the directory is root for a process that has changed its user and executed nothing since.
     let users = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    number(users.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1)?)
+    let mut words = users.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map_while(number);
+    Some([words.next()?, words.next()?, words.next()?, words.next()?])
 }
 
 /// A variable of the environment with which the process was executed; `None` as well if that cannot be read, for lack

@@ -45,7 +45,6 @@ impl EventLoop {
         match self.try_spawn(generation) {
             Ok(pid) => Event::Spawned { generation, pid },
             Err(error) => {
-                self.notes.remove(&generation);
                 Event::SpawnFailed { generation, errno: error.raw_os_error().unwrap_or(Errno::AGAIN.raw_os_error()) }
             }
         }
@@ -53,13 +52,19 @@ impl EventLoop {
 
     fn try_spawn(&mut self, generation: GenerationNumber) -> io::Result<Pid> {
         let notify = match self.parts.config.ready {
-            ReadyRule::Notify => Some(NotifySocket::open(generation.0)?),
+            ReadyRule::Notify => Some(self.open_notify_socket()?),
             ReadyRule::Alive | ReadyRule::Accept | ReadyRule::Exec(_) => None,
         };
-        let extra: Vec<_> = notify.iter().map(|notify| ("NOTIFY_SOCKET", notify.variable().into())).collect();
+        let extra: Vec<_> = notify.iter().map(|notify| ("NOTIFY_SOCKET", notify.variable())).collect();
         let parts = &self.parts;
         let environment = parts.environment.for_worker(parts.recipe.variables(), generation.0, &extra);
-        let spawned = parts.recipe.spawn(generation.0, &parts.listeners, environment)?;
+        let spawned = match parts.recipe.spawn(generation.0, &parts.listeners, environment) {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                notify.into_iter().for_each(|notify| notify.close(&mut self.apart));
+                return Err(error);
+            }
+        };
         let pid = Pid(spawned.pid);
         let ask_at = now().plus(self.patience_with_newborns());
         self.newborns.push(Newborn { generation, pid, report: spawned.exec, ask_at });

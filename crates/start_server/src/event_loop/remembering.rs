@@ -15,7 +15,7 @@ use sys::spawn::ExecReport;
 use super::guards::Guards;
 use super::strays::Strays;
 use super::{
-    EnvdirWatch, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally, Words, now,
+    ApartProcesses, EnvdirWatch, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally, Words, now,
     policy,
 };
 use crate::config::ReadyRule;
@@ -156,6 +156,7 @@ impl EventLoop {
             excerpt: self.excerpt.as_ref().map(LogExcerpt::state),
             previous: succession.survival.as_ref().and_then(Survival::fallback).map(|file| kept.keep(file)),
             upgrade,
+            apart: self.apart.pids().collect(),
             service_manager: parts.service_manager.state(&mut kept),
             trial: succession.trial.as_ref().map(|trial| state::Trial { pid: trial.pid, request: trial.request }),
         };
@@ -181,7 +182,7 @@ impl EventLoop {
         let notes = state.generations.into_iter().map(|(number, notes)| {
             let notes = Notes {
                 worker: notes.worker,
-                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, inherited)),
+                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, None, inherited)),
                 ready_by: notes.ready_by,
                 says: notes.says,
                 rule: notes.rule.parse().unwrap_or(ReadyRule::Alive),
@@ -215,6 +216,11 @@ impl EventLoop {
         }
         let fallback = if upgraded { Some(program) } else { previous };
         let prepared = succession.prepare(&parts, fallback.filter(|file| !is_this_program(file.as_fd())));
+        let us = rustix::process::getpid().as_raw_pid();
+        let workers: Vec<i32> = supervisor.generations().iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
+        // Only what is a child of ours still, and was not given the number meanwhile.
+        let is_left = |pid: &i32| !workers.contains(pid) && process_tree::read(*pid).is_some_and(|it| it.parent == us);
+        let apart = ApartProcesses::resume(state.apart.into_iter().filter(is_left));
         let mut event_loop = Self {
             parts,
             words,
@@ -228,6 +234,8 @@ impl EventLoop {
             orphans,
             notes,
             proving: Proving::Nothing,
+            apart,
+            has_unreaped: false,
             guards,
             proofs: Vec::new(),
             excerpt,
