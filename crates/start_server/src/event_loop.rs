@@ -48,6 +48,7 @@ use crate::pid_file::PidFile;
 use crate::proving::{Looking, Proving};
 use crate::readiness::check::Check;
 use crate::readiness::notify::{Family, Message, NotifySocket};
+use crate::run_directory::RunDirectory;
 use crate::service_manager::ServiceManager;
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
@@ -64,6 +65,8 @@ const MOST_REAPED: usize = 64;
 #[derive(Debug)]
 pub struct Parts {
     pub config: Config,
+    /// Where sockets and locks of ours are; or why there is no such directory.
+    pub run_directory: Result<RunDirectory, String>,
     pub signals: SignalFd,
     pub environment: Environment,
     pub listeners: Listeners,

@@ -85,7 +85,9 @@ pub fn take_for_good(socket: impl AsFd, is_next: impl Fn(Credentials) -> bool, m
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     for count in 0..most {
         if count > 0 {
-            let Ok(Datagram { has_descriptors: true, sender: Some(sender), .. }) = peek(socket, &mut []) else { return };
+            let Ok(Datagram { has_descriptors: true, sender: Some(sender), .. }) = peek(socket, &mut []) else {
+                return;
+            };
             if !is_next(sender) {
                 return;
             }
@@ -129,8 +131,7 @@ fn receive_into(
     message.msg_control = room.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(room) as _;
     // SAFETY: the message refers to one part and to a control buffer, both ours and of the lengths that it says.
-    let received =
-        unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | flags) };
+    let received = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | flags) };
     let Ok(length) = usize::try_from(received) else { return Err(io::Error::last_os_error()) };
     let (sender, has_descriptors) = read_control(&message);
     Ok(Datagram {
@@ -165,13 +166,6 @@ fn read_control(message: &libc::msghdr) -> (Option<Credentials>, bool) {
     (sender, has_descriptors)
 }
 
-/// Has the kernel refuse whoever sends descriptors over this socket, or over a connection that is accepted on it:
-/// `SO_PASSRIGHTS` of Linux 6.16. Where the kernel does not know that, nothing changes.
-pub fn refuse_descriptors(socket: impl AsFd) {
-    const SO_PASSRIGHTS: c_int = 83;
-    let _ = set_flag(socket.as_fd(), SO_PASSRIGHTS, false);
-}
-
 /// Has the kernel tell the sender of each datagram: `SO_PASSCRED` of unix(7).
 ///
 /// # Errors
@@ -193,6 +187,16 @@ fn set_flag(socket: BorrowedFd<'_>, option: c_int, on: bool) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel refuse descriptors that somebody sends to this socket (`SO_PASSRIGHTS`, Linux 6.16): the sender gets
+/// EPERM. Older kernels do not have it, and then nothing is changed: a descriptor that is not asked for is closed as its
+/// message is read.
+pub fn refuse_descriptors(socket: impl AsFd) {
+    /// Not in the headers of most systems yet; see include/uapi/asm-generic/socket.h.
+    const SO_PASSRIGHTS: c_int = 83;
+    // To be refused is no loss where there is nothing to be had.
+    let _ = set_flag(socket.as_fd(), SO_PASSRIGHTS, false);
 }
 
 fn size_as_length<T>() -> io::Result<socklen_t> {
@@ -240,6 +244,22 @@ mod tests {
     fn a_peer_is_known() {
         let (one, _other) = UnixStream::pair().unwrap();
         assert_eq!(of_peer(&one).unwrap(), us());
+    }
+
+    /// Where the kernel does not know the option, the descriptor goes with the message.
+    #[test]
+    fn descriptors_can_be_refused() {
+        let (one, other) = UnixStream::pair().unwrap();
+        refuse_descriptors(&one);
+        let descriptors = [other.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        match sendmsg(&other, &[io::IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()) {
+            Ok(length) => assert_eq!(length, 1),
+            Err(errno) => assert_eq!(errno, rustix::io::Errno::PERM),
+        }
+        rustix::net::send(&other, b"y", SendFlags::empty()).unwrap();
     }
 
     #[test]

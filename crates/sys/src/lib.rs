@@ -8,6 +8,7 @@ pub mod apart;
 pub mod background;
 pub mod children;
 pub mod credentials;
+pub mod file_locks;
 pub mod idle_memory;
 pub mod inet_sockets;
 pub mod listen_queue;
@@ -20,6 +21,7 @@ pub mod spawn;
 pub mod tcp_options;
 pub mod unix_file;
 pub mod unix_queue;
+pub mod unix_table;
 pub mod waiting_clients;
 
 // The unwinder, which the standard library needs for backtraces, out of the compiler's archive: else every start would

@@ -12,11 +12,12 @@ use sys::process_tree;
 use sys::reexec::{Resumption, Survival};
 use sys::spawn::ExecReport;
 
+use super::actions::MARK_PATIENCE;
 use super::guards::Guards;
 use super::strays::Strays;
 use super::{
-    ApartProcesses, EnvdirWatch, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally, Words, now,
-    policy,
+    ApartProcesses, EnvdirWatch, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally,
+    Words, now, policy,
 };
 use crate::config::ReadyRule;
 use crate::handover::descriptor::{Kept, take};
@@ -148,6 +149,7 @@ impl EventLoop {
             log: parts.log.state(),
             log_command: parts.log_command.as_ref().map(|command| command.state(&mut kept)),
             pid_file: parts.pid_file.as_ref().map(|file| kept.keep(file.as_fd())),
+            pid_file_lock: parts.pid_file.as_ref().and_then(|file| Some(kept.keep(file.lock_as_fd()?))),
             status_file: parts.status_file.as_ref().and_then(crate::status_file::StatusFile::written),
             control: parts.control.as_ref().map(|control| control.state(&mut kept)),
             launcher: self.voice.as_ref().map(|voice| kept.keep(voice.as_fd())),
@@ -217,7 +219,8 @@ impl EventLoop {
         let fallback = if upgraded { Some(program) } else { previous };
         let prepared = succession.prepare(&parts, fallback.filter(|file| !is_this_program(file.as_fd())));
         let us = rustix::process::getpid().as_raw_pid();
-        let workers: Vec<i32> = supervisor.generations().iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
+        let workers: Vec<i32> =
+            supervisor.generations().iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
         // Only what is a child of ours still, and was not given the number meanwhile.
         let is_left = |pid: &i32| !workers.contains(pid) && process_tree::read(*pid).is_some_and(|it| it.parent == us);
         let apart = ApartProcesses::resume(state.apart.into_iter().filter(is_left));
@@ -339,13 +342,12 @@ impl EventLoop {
     /// means is said at the end of the line.
     fn end_lost_attempts(&mut self, meaning: &str) {
         let us = rustix::process::getpid().as_raw_pid();
-        let number = |pid: i32| -> Option<u32> {
-            process_tree::variable(pid, "SERVER_STARTER_GENERATION")?.to_str()?.parse().ok()
-        };
         let last = self.supervisor.last_number().0;
-        let lost: Vec<(i32, u32)> = process_tree::descendants(us)
+        let asked: Vec<i32> = process_tree::descendants(us).into_iter().filter(|pid| !self.apart.has(*pid)).collect();
+        let number = |value: OsString| -> Option<u32> { value.to_str()?.parse().ok() };
+        let lost: Vec<(i32, u32)> = process_tree::variables(&asked, "SERVER_STARTER_GENERATION", MARK_PATIENCE)
             .into_iter()
-            .filter_map(|pid| Some((pid, number(pid).filter(|&number| number > last)?)))
+            .filter_map(|(pid, value)| Some((pid, number(value).filter(|&number| number > last)?)))
             .collect();
         for (pid, number) in lost {
             self.supervisor.skip_numbers(GenerationNumber(number));

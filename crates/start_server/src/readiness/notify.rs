@@ -321,9 +321,7 @@ impl Family {
             || match self.origin(sender.pid) {
                 Origin::Family => true,
                 Origin::Elsewhere => false,
-                Origin::Gone => {
-                    process_tree::first_descendants(self.worker, MOST_RELATIVES).into_iter().any(is_users)
-                }
+                Origin::Gone => process_tree::first_descendants(self.worker, MOST_RELATIVES).into_iter().any(is_users),
             }
     }
 
