@@ -333,6 +333,7 @@ fn clean_up(parts: Parts) {
         control.close();
     }
     log.finish(LAST_LINES);
+    listeners.leave();
 }
 
 /// Why a generation cannot say that it is ready, where there is no run directory.

@@ -154,8 +154,9 @@ fn close_all(first: RawFd, last: RawFd) {
     if unsafe { libc::syscall(libc::SYS_close_range, first as c_uint, last as c_uint, 0) } == 0 {
         return;
     }
-    // Before Linux 5.9. SAFETY: the structure is ours to write to.
+    // Before Linux 5.9.
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is ours to write to.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     let end = c_int::try_from(limit.rlim_cur).unwrap_or(FAR_ENOUGH).min(FAR_ENOUGH);
     for number in first..=last.min(end) {
