@@ -6,6 +6,7 @@
 
 mod endpoint;
 
+use std::cell::OnceCell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -44,8 +45,8 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct ControlSocket {
     endpoint: Endpoint,
-    /// Who may connect.
-    users: TrustedUsers,
+    /// Who may connect; found out when the first one does.
+    users: OnceCell<TrustedUsers>,
     /// In the order in which they came.
     clients: Vec<Client>,
     most_clients: usize,
@@ -111,7 +112,7 @@ impl ControlSocket {
         Ok(Self {
             most_clients: most_clients(&endpoint.listener),
             endpoint,
-            users: TrustedUsers::of_this_process(),
+            users: OnceCell::new(),
             clients: Vec::new(),
             last_id: 0,
             hung_up: Vec::new(),
@@ -147,7 +148,7 @@ impl ControlSocket {
             Some(endpoint) => Self {
                 most_clients: most_clients(&endpoint.listener),
                 endpoint,
-                users: TrustedUsers::of_this_process(),
+                users: OnceCell::new(),
                 clients: Vec::new(),
                 last_id: 0,
                 hung_up: Vec::new(),
@@ -282,7 +283,9 @@ impl ControlSocket {
         };
         // Connections do not take this over from the listener.
         credentials::refuse_descriptors(&client.stream);
-        match credentials::of_peer(&client.stream).map(|peer| self.users.trust(peer.uid)) {
+        match credentials::of_peer(&client.stream)
+            .map(|peer| self.users.get_or_init(TrustedUsers::of_this_process).trust(peer))
+        {
             Ok(Trusted::Yes) => {
                 if self.has_room() {
                     self.clients.push(client);
