@@ -14,7 +14,11 @@ mod world;
 
 mod addressing;
 mod control_socket;
+mod floods;
+mod gone_clients;
 mod namespaces;
+mod notify;
 mod other_user;
 mod pid_file;
+mod traps;
 mod version_0_1;
