@@ -16,6 +16,7 @@ mod addressing;
 mod control_socket;
 mod floods;
 mod gone_clients;
+mod hostile_load;
 mod namespaces;
 mod notify;
 mod other_user;
