@@ -49,7 +49,7 @@ enum Eye {
     /// A process that is to be made.
     Due(Instant),
     /// This one. Where a process may look into none but its descendants (`kernel.yama.ptrace_scope`), nobody else can. The
-    /// superdaemon is not root's then, and the workers are of its own user: whom they hold up they could as well kill.
+    /// superdaemon lacks CAP_SYS_PTRACE then, and sees workers of its own user only: whom they hold up they could as well kill.
     Ours(Instant),
 }
 

@@ -269,11 +269,19 @@ impl Probe {
     }
 }
 
-/// Whether only an ancestor of a process may look into it, as a strict Yama has it for all but CAP_SYS_PTRACE: then the
+/// Whether only an ancestor of a process may look into it, as Yama mostly has it for whoever lacks CAP_SYS_PTRACE: then the
 /// looks cannot be left to another process.
 pub fn needs_an_ancestor() -> bool {
     let scope = std::fs::read("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    !matches!(scope.first(), None | Some(b'0')) && !rustix::process::geteuid().is_root()
+    !matches!(scope.first(), None | Some(b'0')) && !may_trace_everybody()
+}
+
+fn may_trace_everybody() -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    capabilities.is_some_and(|capabilities| capabilities >> CAP_SYS_PTRACE & 1 == 1)
 }
 
 /// Whether it is ending, a zombie, or gone.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,12 @@ for (1..3) {
 }
 sleep 30;";
 
+/// Such tests take a processor for themselves, so they take turns.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn assert_answers(daemon: &Daemon) {
     let begun = Instant::now();
     status(daemon);
@@ -35,6 +42,7 @@ fn assert_answers(daemon: &Daemon) {
 
 #[test]
 fn a_storm_of_processes_that_end_at_once_makes_nobody_deaf() {
+    let _alone = alone();
     let builder = ours().options(["--envdir=env", "--interval=0.1"]);
     fs::create_dir(builder.dir().join("env")).unwrap();
     for n in 0..200 {
@@ -55,10 +63,16 @@ fn a_storm_of_processes_that_end_at_once_makes_nobody_deaf() {
 
 #[test]
 fn connections_without_end_keep_nobody_from_being_answered() {
+    let _alone = alone();
     let daemon = ours().option("--interval=0.1").server([] as [&str; 0]).start();
     daemon.wait_status_file(|generations| generations == [1]);
     let path = daemon.control_socket();
     let is_over = AtomicBool::new(false);
+    let answers = || {
+        for _ in 0..5 {
+            assert_answers(&daemon);
+        }
+    };
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -71,9 +85,8 @@ fn connections_without_end_keep_nobody_from_being_answered() {
                 }
             });
         }
-        for _ in 0..20 {
-            assert_answers(&daemon);
-        }
+        let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(answers));
         is_over.store(true, Ordering::Relaxed);
+        assert!(answered.is_ok());
     });
 }

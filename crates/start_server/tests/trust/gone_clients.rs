@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use testkit::Daemon;
 
+use crate::floods::alone;
 use crate::world::{descriptors, ours, shell, status, with_say};
 
 const RESTART: &[u8] = b"{\"version\":1,\"request\":\"restart\"}\n";
@@ -24,7 +25,8 @@ fn ask_and_go(daemon: &Daemon, text: &[u8]) {
 
 #[test]
 fn nothing_stays_of_clients_that_ask_and_go() {
-    const CLIENTS: usize = 5000;
+    const CLIENTS: usize = 2000;
+    let _alone = alone();
     let daemon = with_say(ours())
         .options(["--ready=notify", "--ready-timeout=600", "--interval=0.1"])
         .program(shell("[ $SERVER_STARTER_GENERATION = 2 ] || ./say READY=1; exec $SERVER"))
