@@ -447,8 +447,7 @@ impl EventLoop {
         for _ in 0..MOST_REAPED {
             match sys::children::ended() {
                 Ok(Some(pid)) if self.reap_one(Pid(pid)) => {}
-                Ok(None) => return,
-                Ok(Some(_)) => break,
+                Ok(_) => return,
                 Err(error) => {
                     self.parts.log.line(&format!("failed to learn which children ended: {error}"));
                     return;

@@ -33,11 +33,13 @@ elif way == "epoll":
     epoll = select.epoll(); epoll.register(one, select.EPOLLIN)
     threading.Thread(target=lambda: libc.epoll_wait(epoll.fileno(), ctypes.c_void_p(at), 1, -1), daemon=True).start()
 elif way == "environ":
-    # Of a process that has lost its parent.
+    # Of a process that has lost its parent. The page has nothing but the environment on it: it is three pages long.
+    if "PAD" not in os.environ:
+        os.execve(sys.executable, [sys.executable] + sys.argv, {"PAD": "x" * 12288, **os.environ})
     if os.fork(): signal.pause()
     if os.fork(): os._exit(0)
     os.setsid()
-    environment = int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[47]) & ~4095
+    environment = int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[47]) + 4095 & ~4095
     libc.munmap(ctypes.c_void_p(environment), ctypes.c_size_t(4096))
     page(environment)
 time.sleep(.2); tell("yes"); time.sleep(600)
