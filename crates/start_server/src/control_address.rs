@@ -5,7 +5,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use sys::apart;
 use sys::unix_table::{self, Name};
 
 use crate::run_directory::is_control_name;
@@ -14,7 +17,7 @@ use crate::run_directory::is_control_name;
 const MOST: usize = 16;
 
 /// A place where a superdaemon may listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// A file, by its path in the process's own mount namespace.
     Path(PathBuf),
@@ -22,7 +25,8 @@ pub enum Address {
     Abstract(Vec<u8>),
 }
 
-/// The control sockets that a process holds; none if it has none, or if it cannot be seen what it holds.
+/// The control sockets that a process holds; none if it has none, or if it cannot be seen what it holds. This may wait
+/// for the process.
 pub fn held_by(pid: i32) -> Vec<Address> {
     match held_sockets(pid) {
         Some(held) => addresses(pid, |inode, _| held.contains(&inode)),
@@ -32,7 +36,17 @@ pub fn held_by(pid: i32) -> Vec<Address> {
 
 /// Where to try to reach a process: the control socket that it holds; or, if that cannot be seen, each of which the name
 /// says that the process has made it. Whoever answers has to be asked who he is.
+///
+/// Whoever looks into a process may have to wait for it, so another process looks.
 pub fn candidates(pid: i32) -> Vec<Address> {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let answer = apart::ask(LIMIT, |reporter| {
+        reporter.say(&serde_json::to_vec(&look_for_candidates(pid)).unwrap_or_default());
+    });
+    answer.and_then(|answer| serde_json::from_slice(&answer.text).ok()).unwrap_or_default()
+}
+
+fn look_for_candidates(pid: i32) -> Vec<Address> {
     match held_sockets(pid) {
         Some(held) => addresses(pid, |inode, _| held.contains(&inode)),
         None => {

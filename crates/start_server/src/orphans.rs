@@ -30,7 +30,8 @@ use crate::handover::descriptor::{Kept, take as take_over};
 use crate::handover::state;
 
 pub use drainers::drainers;
-use holders::{Holder, Marks, Who, holders_of, who};
+pub use holders::holders_of;
+use holders::{Holder, Marks, Who, who};
 pub use left::left_with;
 
 /// What is only on its way to let a socket go, gets so long.

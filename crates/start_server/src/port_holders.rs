@@ -1,19 +1,21 @@
 //! Who holds a port: the processes that /proc shows to have a socket on it. `listeners` asks when a port is taken, so
 //! that the error can name what to stop.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use sys::inet_sockets::Protocol;
 use sys::inet_sockets::bound_to;
+use sys::process_tree;
+
+use crate::orphans::holders_of;
 
 /// A process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its PID.
-    pub pid: u32,
+    pub pid: i32,
     /// Its short name, as ps(1) shows it.
     pub name: String,
 }
@@ -26,7 +28,7 @@ impl fmt::Display for Holder {
 
 /// The processes whose sockets keep `address` from being bound, as far as this user may see them.
 pub fn holders(protocol: Protocol, address: SocketAddr) -> Vec<Holder> {
-    let sockets: HashSet<String> = sockets(protocol, address).iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let sockets = sockets(protocol, address);
     if sockets.is_empty() { Vec::new() } else { processes_with(&sockets) }
 }
 
@@ -85,24 +87,11 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(host, u16::from_str_radix(port, 16).ok()?))
 }
 
-fn processes_with(sockets: &HashSet<String>) -> Vec<Holder> {
-    let holds_one = |pid: u32| {
-        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        descriptors
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.path()).ok())
-            .any(|link| link.to_str().is_some_and(|link| sockets.contains(link)))
-    };
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let mut pids: Vec<u32> = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+fn processes_with(sockets: &[u64]) -> Vec<Holder> {
+    let mut pids: Vec<i32> = holders_of(sockets).into_iter().map(|holder| holder.pid).collect();
     pids.sort_unstable();
-    pids.into_iter()
-        .filter(|pid| holds_one(*pid))
-        .map(|pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            Holder { pid, name: name.trim_end().to_owned() }
-        })
-        .collect()
+    let holder = |pid: i32| Holder { pid, name: process_tree::name(pid).unwrap_or_default() };
+    pids.into_iter().map(holder).collect()
 }
 
 #[cfg(test)]
@@ -111,7 +100,9 @@ mod tests {
     use std::net::{TcpListener, UdpSocket};
 
     fn is_held_by_us(protocol: Protocol, address: SocketAddr) -> bool {
-        holders(protocol, address).iter().any(|holder| holder.pid == std::process::id() && !holder.name.is_empty())
+        holders(protocol, address)
+            .iter()
+            .any(|holder| i64::from(holder.pid) == i64::from(std::process::id()) && !holder.name.is_empty())
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
-use sys::process_tree;
+use serde::{Deserialize, Serialize};
+use sys::{apart, process_tree};
 
 use crate::control_address;
 use crate::file_identity::FileIdentity;
@@ -38,11 +40,22 @@ pub enum Unknown {
         /// Its effective user.
         user: u32,
     },
+    /// Whoever looks into it has to wait for it.
+    Blocking {
+        /// Its effective user.
+        user: u32,
+    },
     /// `/proc` does not show it.
     Hidden,
     /// There is no `/proc` of our PID namespace.
     NoProc,
 }
+
+/// How long a process may take to be looked into.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// So many superdaemons of an init are named.
+const MOST_NAMED: usize = 16;
 
 /// Looks whether a process is a superdaemon. Its PID must not pass to another process meanwhile: the caller holds it.
 ///
@@ -58,26 +71,56 @@ pub fn identify(pid: i32) -> Result<SuperdaemonProcess, Unknown> {
         None => return Err(Unknown::Hidden),
     }
     let user = process_tree::user(pid).ok_or(Unknown::Gone)?;
-    if let Some(is_ours) = is_superdaemon(pid) {
-        return Ok(SuperdaemonProcess { user, is_ours });
-    }
-    match fs::read_link(format!("/proc/{pid}/exe")) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Unknown::Closed { user }),
-        _ => Err(Unknown::Other {
-            name: process_tree::name(pid).unwrap_or_default(),
-            superdaemons: process_tree::children(pid)
-                .into_iter()
-                .filter(|&child| is_superdaemon(child).is_some())
-                .collect(),
-        }),
+    match look_into(pid) {
+        Some(Sight::Superdaemon { is_ours }) => Ok(SuperdaemonProcess { user, is_ours }),
+        Some(Sight::Closed) => Err(Unknown::Closed { user }),
+        Some(Sight::Other { superdaemons }) => {
+            Err(Unknown::Other { name: process_tree::name(pid).unwrap_or_default(), superdaemons })
+        }
+        None => Err(Unknown::Blocking { user }),
     }
 }
 
-/// Whether a process has this file open; none if that may not be seen.
+/// Whether a process has this file open; none if that may not be seen, or not in time.
 pub fn has_open(pid: i32, file: FileIdentity) -> Option<bool> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let mut found = descriptors.flatten().filter_map(|entry| fs::metadata(entry.path()).ok());
-    Some(found.any(|found| FileIdentity::of(&found) == file))
+    let answer = apart::ask(LIMIT, |reporter| {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return };
+        let mut found = descriptors.flatten().filter_map(|entry| fs::metadata(entry.path()).ok());
+        let is_open = found.any(|found| FileIdentity::of(&found) == file);
+        reporter.say(if is_open { b"yes" } else { b"no" });
+    });
+    match answer?.text.as_slice() {
+        b"yes" => Some(true),
+        b"no" => Some(false),
+        _ => None,
+    }
+}
+
+/// What is seen of a process that is looked into.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Sight {
+    Superdaemon { is_ours: bool },
+    Other { superdaemons: Vec<i32> },
+    Closed,
+}
+
+/// Looks into a process by another one, since whoever looks may have to wait for it; none if it has to.
+fn look_into(pid: i32) -> Option<Sight> {
+    let answer = apart::ask(LIMIT, |reporter| {
+        let sight = match is_superdaemon(pid) {
+            Some(is_ours) => Sight::Superdaemon { is_ours },
+            None => match fs::read_link(format!("/proc/{pid}/exe")) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Sight::Closed,
+                _ => {
+                    let children = process_tree::children(pid).into_iter();
+                    let superdaemons = children.filter(|&child| is_superdaemon(child).is_some()).take(MOST_NAMED);
+                    Sight::Other { superdaemons: superdaemons.collect() }
+                }
+            },
+        };
+        reporter.say(&serde_json::to_vec(&sight).unwrap_or_default());
+    });
+    serde_json::from_slice(&answer?.text).ok()
 }
 
 /// Whether a process that is a superdaemon is one of ours; none if it is no superdaemon. Ours run the program that we

@@ -7,8 +7,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use libc::{c_int, c_uint};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::signal::{self, Mask, Signal};
@@ -45,7 +49,9 @@ impl Apart {
     /// # Errors
     /// No process, descriptor or memory left.
     pub fn begin(given: &[BorrowedFd<'_>], task: impl FnOnce(&Reporter)) -> io::Result<Self> {
-        let (reports, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (reports, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        // The other end waits where the pipe is full, so that no report is lost.
+        rustix::fs::fcntl_setfl(&reports, OFlags::NONBLOCK)?;
         let mut kept: Vec<RawFd> = given.iter().map(AsRawFd::as_raw_fd).chain([writer.as_raw_fd()]).collect();
         kept.sort_unstable();
         let parent = rustix::process::getpid().as_raw_pid();
@@ -94,13 +100,20 @@ impl Apart {
         self.pid
     }
 
+    /// Waits for news, but not longer than the limit. Whether there may be some.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
+        let mut set = [PollFd::new(self, PollFlags::IN)];
+        matches!(poll(&mut set, Some(&limit)), Ok(1..) | Err(Errno::INTR))
+    }
+
     /// What it has reported; never blocks.
     pub fn news(&self) -> News {
         let mut report = [0; LONGEST_REPORT];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.reports, &mut report)) {
             Ok(0) => News::Ended,
             Ok(length) => News::Said(report.get(..length).unwrap_or_default().to_vec()),
-            Err(rustix::io::Errno::AGAIN) => News::None,
+            Err(Errno::AGAIN) => News::None,
             Err(_) => News::Ended,
         }
     }
@@ -119,6 +132,35 @@ impl Reporter {
         // SAFETY: the bytes live during the call. Whoever does not hear it any more is not missed.
         unsafe { libc::write(self.0, report.as_ptr().cast(), report.len().min(LONGEST_REPORT)) };
     }
+}
+
+/// What a process has said, and whether it had time to say it all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// All of its reports, one after the other.
+    pub text: Vec<u8>,
+    /// Whether it has come to its end.
+    pub is_whole: bool,
+}
+
+/// Has a question answered by a throw-away process, and waits for that, but not longer than the limit: for what may wait
+/// for somebody else. The process is ended then; the caller reaps it among its other children, or ends before it.
+///
+/// None if there is no process to ask, or not enough descriptors.
+pub fn ask(limit: Duration, question: impl FnOnce(&Reporter)) -> Option<Answer> {
+    let asked = Apart::begin(&[], question).ok()?;
+    let deadline = Instant::now() + limit;
+    let mut text = Vec::new();
+    let is_whole = loop {
+        match asked.news() {
+            News::Said(report) => text.extend(report),
+            News::Ended => break true,
+            News::None if asked.wait(deadline.saturating_duration_since(Instant::now())) => {}
+            News::None => break false,
+        }
+    };
+    end(asked.pid());
+    Some(Answer { text, is_whole })
 }
 
 /// Ends such a process, which was not reaped. One that hangs in the kernel does not heed it before that lets it go.
@@ -168,7 +210,6 @@ fn close_all(first: RawFd, last: RawFd) {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -215,6 +256,21 @@ mod tests {
         end(apart.pid());
         assert_eq!(wait_for_news(&apart), News::Ended);
         reap(apart.pid());
+    }
+
+    #[test]
+    fn a_question_is_not_waited_for_beyond_its_limit() {
+        let limit = Duration::from_secs(60);
+        let answer = ask(limit, |reporter| {
+            reporter.say(b"this ");
+            reporter.say(b"and that");
+        });
+        assert_eq!(answer, Some(Answer { text: b"this and that".to_vec(), is_whole: true }));
+        let answer = ask(Duration::from_millis(50), |reporter| {
+            reporter.say(b"this");
+            std::thread::sleep(limit);
+        });
+        assert_eq!(answer.map(|answer| answer.is_whole), Some(false));
     }
 
     #[test]

@@ -2,6 +2,11 @@
 //! The event loop calls [`kill_family`] when a deadline has passed; the accept probe asks for [`descendants`].
 //!
 //! A process may vanish between any two looks at it. That is an answer here ("not there"), never an error.
+//!
+//! What is read of others is `/proc/PID/status`, `comm` and `task/TID/children`, and that does not wait for them. Most other
+//! files do: `stat`, `environ`, and the links `exe`, `cwd`, `root` and `fd/N`, take a lock that a process holds from the moment at
+//! which it executes another program until its old descriptors are closed; so whoever has a file of a file system that does
+//! not answer can make all who look wait for ever. They are for throw-away processes: see [`crate::apart`].
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -12,14 +17,13 @@ use std::path::Path;
 use std::str;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::apart::{self, Apart, News};
 use crate::signal::{self, Signal};
 
-/// A process at the moment at which /proc/PID/stat was read, see proc_pid_stat(5).
+/// A process at the moment at which /proc/PID/status was read, see proc_pid_status(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its PID.
@@ -30,8 +34,6 @@ pub struct Process {
     pub group: i32,
     /// Its session.
     pub session: i32,
-    /// When it was started, in clock ticks since boot. Together with the PID this tells it from every other process.
-    pub start_time: u64,
     /// What its first thread is doing: `R` running, `S` sleeping, `Z` zombie, …
     pub state: char,
     /// How many threads it has.
@@ -74,22 +76,30 @@ impl Process {
         self.threads > 1 || (self.is_living() && self.has_memory)
     }
 
-    fn parse(stat: &[u8]) -> Option<Process> {
-        // The second field is the program's name in parentheses. It may itself hold spaces and parentheses.
-        let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
-        let pid = number(stat.split(|&byte| byte == b' ').next()?)?;
-        let mut fields = stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ');
-        Some(Process {
-            pid,
-            state: char::from(*fields.next()?.first()?),
-            parent: number(fields.next()?)?,
-            group: number(fields.next()?)?,
-            session: number(fields.next()?)?,
-            // Field 20, and the four before were fields 3 to 6.
-            threads: number(fields.nth(13)?)?,
-            start_time: number(fields.nth(1)?)?,
-            has_memory: number::<u64>(fields.next()?)? > 0,
-        })
+    fn parse(pid: i32, status: &[u8]) -> Option<Process> {
+        let mut process = Process { pid, parent: 0, group: 0, session: 0, state: '?', threads: 0, has_memory: false };
+        let mut found = 0;
+        for line in status.split(|&byte| byte == b'\n') {
+            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+            let (name, value) = line.split_at(colon);
+            // Of several numbers the first is that of our PID namespace.
+            let mut words = value.split(u8::is_ascii_whitespace).skip(1).filter(|word| !word.is_empty());
+            match name {
+                b"State" => process.state = char::from(*words.next()?.first()?),
+                b"PPid" => process.parent = number(words.next()?)?,
+                b"NSpgid" => process.group = number(words.next()?)?,
+                b"NSsid" => process.session = number(words.next()?)?,
+                b"Threads" => process.threads = number(words.next()?)?,
+                b"VmSize" => {
+                    process.has_memory = true;
+                    continue;
+                }
+                _ => continue,
+            }
+            found += 1;
+        }
+        const FIELDS: usize = 5;
+        (found == FIELDS).then_some(process)
     }
 }
 
@@ -99,10 +109,20 @@ fn number<N: str::FromStr>(digits: &[u8]) -> Option<N> {
 
 /// The process with this PID, zombies included; `None` if there is none, or none that /proc shows to us.
 pub fn read(pid: i32) -> Option<Process> {
-    // A line of stat has some 50 numbers, of which the first 23 matter.
-    let mut stat = [0; 1024];
-    let length = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut stat)).ok()?;
-    Process::parse(stat.get(..length)?)
+    // The lines that matter come before those with masks as long as the machine is large.
+    let mut status = [0; 4096];
+    let length = File::open(format!("/proc/{pid}/status")).and_then(|mut file| file.read(&mut status)).ok()?;
+    Process::parse(pid, status.get(..length)?)
+}
+
+/// When a process was started, in clock ticks since boot, see proc_pid_stat(5). With the PID this tells it from every
+/// other process. Whoever asks may have to wait for it: see the top of this file.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, and may itself hold spaces and parentheses. The one after
+    // it is the third; this one is the 22nd.
+    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
+    number(stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ').nth(19)?)
 }
 
 /// All living descendants of `root`, without `root` itself, parents before their children. Processes whose parent
@@ -248,31 +268,14 @@ pub fn variables(pids: &[i32], name: &str, limit: Duration) -> Vec<(i32, OsStrin
     if pids.is_empty() {
         return found;
     }
-    let reader = Apart::begin(&[], |reporter| {
+    let answer = apart::ask(limit, |reporter| {
         for &pid in pids {
             if let Some(value) = variable(pid, name).filter(|value| value.len() <= LONGEST_VALUE) {
                 reporter.say(&[&pid.to_ne_bytes()[..], value.as_bytes(), b"\0"].concat());
             }
         }
     });
-    let Ok(reader) = reader else { return found };
-    let deadline = Instant::now() + limit;
-    let mut text = Vec::new();
-    loop {
-        match reader.news() {
-            News::Said(report) => text.extend(report),
-            News::Ended => break,
-            News::None => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-                let mut set = [PollFd::new(&reader, PollFlags::IN)];
-                if !matches!(poll(&mut set, Some(&left)), Ok(1..) | Err(Errno::INTR)) {
-                    break;
-                }
-            }
-        }
-    }
-    apart::end(reader.pid());
+    let text = answer.map(|answer| answer.text).unwrap_or_default();
     let mut rest = text.as_slice();
     while let Some((pid, after)) = rest.split_first_chunk()
         && let Some(end) = after.iter().position(|&byte| byte == 0)
@@ -282,6 +285,50 @@ pub fn variables(pids: &[i32], name: &str, limit: Duration) -> Vec<(i32, OsStrin
         rest = after.get(1..).unwrap_or_default();
     }
     found
+}
+
+/// The processes of the machine that whoever looks into has to wait for, for longer than `limit`: see the top of this file.
+/// Every other one can be looked into, unless it changes meanwhile. There is no end to them if somebody makes them on
+/// purpose, so no more than so many are found.
+///
+/// Costs a process, and some 50 µs for each process of the machine.
+pub fn find_blocking(limit: Duration, most: usize) -> HashSet<i32> {
+    let mut found = HashSet::new();
+    let Ok(entries) = fs::read_dir("/proc") else { return found };
+    let pids: Vec<i32> = entries.flatten().filter_map(|entry| number(entry.file_name().as_bytes())).collect();
+    let mut rest = pids.as_slice();
+    while !rest.is_empty() && found.len() < most {
+        let Some(reached) = looked_into(rest, limit) else { return found };
+        let Some((&blocking, after)) = rest.get(reached..).and_then(<[i32]>::split_first) else { return found };
+        found.insert(blocking);
+        rest = after;
+    }
+    found
+}
+
+/// How many of these can be looked into before one that makes whoever looks wait; none if nobody can look.
+fn looked_into(pids: &[i32], limit: Duration) -> Option<usize> {
+    let looker = Apart::begin(&[], |reporter| {
+        for pid in pids {
+            let _ = fs::read_link(format!("/proc/{pid}/exe"));
+            for name in ["stat", "environ"] {
+                let _ = File::open(format!("/proc/{pid}/{name}")).and_then(|mut file| file.read(&mut [0]));
+            }
+            reporter.say(b".");
+        }
+    });
+    let looker = looker.ok()?;
+    let mut reached = 0;
+    loop {
+        match looker.news() {
+            News::Said(dots) => reached += dots.len(),
+            News::Ended => break,
+            News::None if looker.wait(limit) => {}
+            News::None => break,
+        }
+    }
+    apart::end(looker.pid());
+    Some(reached)
 }
 
 fn children_of(pid: i32) -> Vec<i32> {
@@ -347,7 +394,7 @@ fn kill_all(leader: i32, mut strays: impl FnMut(&[Process]) -> HashSet<i32>) -> 
         let family = Family::find(&all, leader, &strays(&all));
         let before = seen.len();
         for victim in family.victims {
-            if seen.insert((victim.pid, victim.start_time)) {
+            if seen.insert(victim.pid) {
                 match kill(&victim) {
                     Ok(true) => signalled += 1,
                     Ok(false) => {}
@@ -434,6 +481,12 @@ fn scan() -> io::Result<Vec<Process>> {
     Ok(all)
 }
 
+/// Whether a process is the one that was seen, or another one that belongs to its family as it did. It may have lost its
+/// parent, which was killed before it, and then be ours.
+fn is_same(seen: &Process, now: &Process) -> bool {
+    now.group == seen.group || now.parent == seen.parent || now.parent == own_pid()
+}
+
 /// Whether the process was there to be signalled.
 fn kill(victim: &Process) -> io::Result<bool> {
     let Some(pid) = rustix::process::Pid::from_raw(victim.pid) else {
@@ -446,7 +499,7 @@ fn kill(victim: &Process) -> io::Result<bool> {
         Err(_) => None,
     };
     // Only now is it certain whether the descriptor stands for the process that was seen.
-    if read(victim.pid).is_none_or(|now| now.start_time != victim.start_time) {
+    if !read(victim.pid).is_some_and(|now| is_same(victim, &now)) {
         return Ok(false);
     }
     let sent = match handle {
@@ -508,23 +561,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_stat_is_read_whatever_the_name_of_the_program() {
-        let rest = "S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 123456789012 5 6 7";
-        let expected = Process {
-            pid: 42,
-            parent: 7,
-            group: 8,
-            session: 9,
-            start_time: 123_456_789_012,
-            state: 'S',
-            threads: 3,
-            has_memory: true,
-        };
-        for name in ["sh", "a b", "x) R 1 1 1", ") (", "", "\u{e9}"] {
-            assert_eq!(Process::parse(format!("42 ({name}) {rest}\n").as_bytes()), Some(expected), "{name}");
+    fn a_status_is_read_whatever_the_name_of_the_program() {
+        let rest = "Umask:\t0022\nState:\tS (sleeping)\nTgid:\t42\nPid:\t42\nPPid:\t7\nUid:\t0\t0\t0\t0\nNStgid:\t42\t1\n\
+                    NSpgid:\t8\t1\nNSsid:\t9\t1\nVmSize:\t    4 kB\nThreads:\t3\n";
+        let expected = Process { pid: 42, parent: 7, group: 8, session: 9, state: 'S', threads: 3, has_memory: true };
+        for name in ["sh", "a b", "State:\\tZ", "x\\nPPid:\\t1", "\u{e9}"] {
+            assert_eq!(Process::parse(42, format!("Name:\t{name}\n{rest}").as_bytes()), Some(expected), "{name}");
         }
-        for broken in ["", "42", "42 (sh)", "42 (sh) ", "42 (sh) S 1 2", "x (sh) S 7 8 9 0"] {
-            assert_eq!(Process::parse(broken.as_bytes()), None, "{broken}");
+        let zombie = rest.replace("S (sleeping)", "Z (zombie)").replace("VmSize:\t    4 kB\n", "");
+        let zombie = Process::parse(42, zombie.as_bytes()).unwrap();
+        assert_eq!((zombie.state, zombie.has_memory), ('Z', false));
+        for broken in ["", "State:", "State:\n", "State:\tS\nPPid:\t1\n", &rest.replace("PPid:\t7", "PPid:\tx")] {
+            assert_eq!(Process::parse(42, broken.as_bytes()), None, "{broken}");
         }
     }
 
@@ -629,6 +677,12 @@ mod tests {
     }
 
     #[test]
+    fn nobody_here_makes_others_wait() {
+        assert_eq!(looked_into(&[own_pid(), i32::MAX, 1], Duration::from_secs(60)), Some(3));
+        assert!(!find_blocking(Duration::from_secs(60), 1).contains(&own_pid()));
+    }
+
+    #[test]
     fn nobody_who_is_protected_is_ever_a_victim() {
         let all = scan().unwrap();
         for leader in [i32::MIN, -1, 0, 1, own_pid(), read(own_pid()).unwrap().parent] {
@@ -648,16 +702,8 @@ mod tests {
 
     #[test]
     fn a_number_that_was_given_to_somebody_else_ends_nobody() {
-        let process = |pid, parent, group| Process {
-            pid,
-            parent,
-            group,
-            session: 1,
-            start_time: 1,
-            state: 'S',
-            threads: 1,
-            has_memory: true,
-        };
+        let process =
+            |pid, parent, group| Process { pid, parent, group, session: 1, state: 'S', threads: 1, has_memory: true };
         let me = own_pid();
         let [leader, other, orphan, stranger] = [me + 1, me + 2, me + 3, me + 4];
         let pids = |all: &[Process]| {
@@ -679,7 +725,9 @@ mod tests {
     fn a_process_that_is_not_the_one_that_was_seen_is_spared() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let seen = read(pid_of(&child)).unwrap();
-        assert!(!kill(&Process { start_time: seen.start_time + 1, ..seen }).unwrap());
+        let other = Process { parent: seen.parent + 1, group: seen.group + 1, ..seen };
+        assert!(!is_same(&other, &Process { parent: 1, ..seen }));
+        assert!(is_same(&seen, &seen) && is_same(&other, &seen), "it has become ours");
         assert!(is_living(seen.pid));
         assert!(kill(&seen).unwrap());
         assert!(is_killed(&mut child));

@@ -2,15 +2,19 @@
 //! tells a server that is stuck, or takes its time, from one that does not use the listener at all.
 
 use std::fs;
+use std::time::Duration;
 
 use supervisor::Pid;
-use sys::{process_tree, waiting_clients};
+use sys::{apart, process_tree, waiting_clients};
 
 use crate::listeners::{Kind, Listener};
 
 /// So much is looked at; it takes some ten milliseconds.
 const MOST_PROCESSES: usize = 256;
 const MOST_DESCRIPTORS: usize = 8192;
+
+/// Whoever looks into a process may have to wait for it, so another process looks. So long it gets.
+const LIMIT: Duration = Duration::from_millis(200);
 
 /// Whether one of these workers or of their descendants holds a connection that was accepted on the listener. Not if
 /// they cannot be looked into, or have more processes and descriptors than there is time to look at.
@@ -24,8 +28,13 @@ pub fn hold_accepted(workers: &[Pid], listener: &Listener) -> bool {
         return false;
     }
     let family = |worker: &Pid| [vec![worker.0], process_tree::first_descendants(worker.0, MOST_PROCESSES)].concat();
-    let mut left = MOST_DESCRIPTORS;
-    workers.iter().flat_map(family).any(|pid| holds_one(pid, &accepted, &mut left))
+    let answer = apart::ask(LIMIT, |reporter| {
+        let mut left = MOST_DESCRIPTORS;
+        if workers.iter().flat_map(family).any(|pid| holds_one(pid, &accepted, &mut left)) {
+            reporter.say(b"yes");
+        }
+    });
+    answer.is_some_and(|answer| !answer.text.is_empty())
 }
 
 /// The connected unix sockets with this address, which those have that were accepted. For the table see
@@ -51,8 +60,7 @@ fn holds_one(pid: i32, sockets: &[u64], left: &mut usize) -> bool {
         *left = left.saturating_sub(1);
         *left > 0
     });
-    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
-        let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-        inode.is_some_and(|inode| sockets.contains(&inode))
-    })
+    entries
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|target| process_tree::socket_of(&target).is_some_and(|inode| sockets.contains(&inode)))
 }

@@ -117,7 +117,7 @@ pub fn resolve(at: &HostPort) -> Result<IpAddr, ListenError> {
 }
 
 fn is_ours(protocol: Protocol, address: SocketAddr) -> bool {
-    holders(protocol, address).iter().any(|holder| holder.pid == std::process::id())
+    holders(protocol, address).iter().any(|holder| holder.pid == rustix::process::getpid().as_raw_pid())
 }
 
 fn bind_advice(errno: Errno, protocol: Protocol, address: SocketAddr) -> String {

@@ -39,7 +39,7 @@ pub fn drainers(status_file: &Path, orphans: &[Orphan]) -> Vec<Orphan> {
         // Looked at only now that the PID cannot pass on.
         let is_in_place = process_tree::read(pid).is_some_and(|process| {
             parents.contains(&process.parent)
-                && started(process.start_time).is_some_and(|started| started <= written + TOLERANCE)
+                && process_tree::start_time(pid).and_then(started).is_some_and(|started| started <= written + TOLERANCE)
         });
         if is_theirs && is_in_place {
             found.push(orphan);
@@ -86,9 +86,9 @@ mod tests {
 
     #[test]
     fn we_were_started_before_now() {
-        let us = process_tree::read(rustix::process::getpid().as_raw_pid()).unwrap();
+        let us = process_tree::start_time(rustix::process::getpid().as_raw_pid()).unwrap();
         let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let started = started(us.start_time).unwrap();
+        let started = started(us).unwrap();
         assert!(started <= now + TOLERANCE && started + Duration::from_secs(3600) > now, "{started:?} {now:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! Who holds a socket, and whether that is a worker: what /proc says about it.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -7,6 +8,8 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::net::SocketAddrAny;
 use rustix::process::geteuid;
@@ -17,7 +20,7 @@ use super::refusal;
 
 /// A process that holds a socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Holder {
+pub struct Holder {
     pub pid: i32,
     /// Where it holds it.
     pub descriptor: RawFd,
@@ -50,6 +53,9 @@ impl Marks {
     /// # Errors
     /// Its environment may not be read.
     pub fn of(pid: i32) -> io::Result<Option<Self>> {
+        if is_blocking(pid) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         match fs::File::open(format!("/proc/{pid}/environ")).and_then(|mut file| io::Read::read(&mut file, &mut [0])) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             _ => {}
@@ -110,12 +116,22 @@ fn socket_at(pid: i32, descriptor: RawFd) -> Option<u64> {
     process_tree::socket_of(&fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?)
 }
 
+/// The processes that whoever looks into has to wait for; anybody can make some. They are found once, when it is first
+/// to be seen who holds what.
+fn is_blocking(pid: i32) -> bool {
+    static FOUND: OnceLock<HashSet<i32>> = OnceLock::new();
+    const LIMIT: Duration = Duration::from_millis(250);
+    const MOST: usize = 64;
+    FOUND.get_or_init(|| process_tree::find_blocking(LIMIT, MOST)).contains(&pid)
+}
+
 /// Each process that holds one of the sockets, as far as we may see that.
-pub(super) fn holders_of(sockets: &[u64]) -> Vec<Holder> {
+pub fn holders_of(sockets: &[u64]) -> Vec<Holder> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&pid| !is_blocking(pid))
         .filter_map(|pid: i32| {
             let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
             descriptors.flatten().find_map(|entry| {

@@ -331,8 +331,8 @@ impl Family {
     }
 
     /// Where a process comes from: from the family if the worker is among its ancestors; or if it has lost its parent and
-    /// so became our child, and is not older than the worker, since what came over this socket was meant for this
-    /// generation. What has any other living ancestor comes from elsewhere, and so does a process that is outside of our
+    /// so became our child, and is none that is known, since only what comes of this generation is told of this socket.
+    /// What has any other living ancestor comes from elsewhere, and so does a process that is outside of our
     /// PID namespace, which has no number here.
     fn origin(&self, pid: i32) -> Origin {
         // An ancestor may end between two looks, and its children get another parent.
@@ -359,10 +359,9 @@ impl Family {
                 return Some(Origin::Family);
             }
             if process.parent == us {
-                let worker = process_tree::read(self.worker);
-                let is_older = worker.is_some_and(|worker| process.start_time < worker.start_time);
-                let is_family = !is_older && !self.others.contains(&process.pid);
-                return Some(if is_family { Origin::Family } else { Origin::Elsewhere });
+                // One that has lost its parent. Which generation it was of cannot be asked without waiting for it.
+                let is_other = self.others.contains(&process.pid);
+                return Some(if is_other { Origin::Elsewhere } else { Origin::Family });
             }
             if process.parent <= 1 {
                 return Some(Origin::Elsewhere);

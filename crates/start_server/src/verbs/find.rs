@@ -123,7 +123,7 @@ fn must_be_believable(path: &Path, file: &Inspection, pid: i32, found: Superdaem
 fn ending(unknown: &Unknown) -> Ending {
     match unknown {
         Unknown::Gone | Unknown::Other { .. } => Ending::NotRunning,
-        Unknown::Closed { .. } | Unknown::Hidden | Unknown::NoProc => Ending::Failed,
+        Unknown::Closed { .. } | Unknown::Blocking { .. } | Unknown::Hidden | Unknown::NoProc => Ending::Failed,
     }
 }
 
@@ -145,6 +145,10 @@ fn describe(pid: i32, unknown: &Unknown) -> String {
             "what that process is cannot be seen by user {}, since it is of user {user} or has more rights; run this as \
              that user or root",
             geteuid().as_raw()
+        ),
+        Unknown::Blocking { user } => format!(
+            "what that process of user {user} is cannot be seen, since whoever looks into it has to wait: it executes a \
+             program, or has a file on a file system that does not answer; end it or that file system, or try again"
         ),
         Unknown::Hidden => format!(
             "pid {pid} is a process, but /proc does not show it (option hidepid); run this as its user or root, or mount \

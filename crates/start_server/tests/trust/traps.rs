@@ -1,9 +1,14 @@
 //! Workers that make whoever looks at them wait: with memory that never comes, by userfaultfd(2).
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testkit::{Builder, Daemon, Port, is_installed};
 
+use crate::other_user::STRANGER;
 use crate::world::{is_root, ours, put_program, status};
 
 /// As long as this a command may take; the traps hold for ever.
@@ -87,5 +92,138 @@ fn a_worker_whose_memory_never_comes_is_not_waited_for() {
 fn a_process_whose_environment_never_comes_is_not_waited_for() {
     let Some(daemon) = trapped("environ", &["--interval=0.2"]) else { return };
     assert_answers(&daemon);
+    assert_ends(daemon);
+}
+
+/// Executes a program with a file of a file system open that does not answer when it is closed. Until it does nobody can
+/// look into the process: `/proc/PID/stat` and the links in `/proc/PID/fd` wait, for example. The file system is this
+/// program's own, so that it ends with it.
+const EXEC_TRAP: &str = r#"
+import ctypes, fcntl, os, struct, sys, tempfile, time
+locked = [os.open(path, os.O_RDONLY) for path in sys.argv[2:]]
+for fd in locked: fcntl.flock(fd, fcntl.LOCK_EX); os.set_inheritable(fd, True)
+fuse = os.open("/dev/fuse", os.O_RDWR)
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mount(b"trap", b"/mnt", b"fuse.trap", 6, b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % fuse):
+    print("not here", flush=True); sys.exit()
+user = int(sys.argv[1]); os.setgroups([]); os.setgid(user); os.setuid(user)
+def serve():
+    attributes = lambda inode, mode: struct.pack("6Q10I", inode, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+    while True:
+        data = os.read(fuse, 1 << 20); _, op, unique, node = struct.unpack_from("IIQQ", data)
+        it = attributes(1, 0o40755) if node == 1 else attributes(2, 0o100644)
+        if op == 26: body = struct.pack("4I2H2I2H8I", 7, 31, 65536, 0, 12, 9, 65536, 1, 32, 0, *[0] * 8)
+        elif op == 1: body = struct.pack("4Q2I", 2, 0, 3600, 3600, 0, 0) + attributes(2, 0o100644)
+        elif op == 3: body = struct.pack("Q2I", 3600, 0, 0) + it
+        elif op == 14: body = struct.pack("Q2I", 1, 0, 0)
+        elif op in (2, 25, 36, 42): continue          # 25 is FLUSH: no answer
+        else: body = b""
+        os.write(fuse, struct.pack("IiQ", 16 + len(body), 0, unique) + body)
+if os.fork() == 0:
+    for fd in locked: os.close(fd)
+    serve()
+os.close(fuse)
+file = os.open("/mnt/x", os.O_RDONLY)
+print("trapped", os.getpid(), flush=True)
+os.execv("/bin/sleep", ["trapped", "600"])
+"#;
+
+/// A process that executes, and everybody who has to do with it; ended with the value.
+struct ExecTrap {
+    child: Child,
+    pid: i32,
+}
+
+impl ExecTrap {
+    /// None where the machine has no such file systems.
+    fn new(user: u32, locked: &[&Path]) -> Option<Self> {
+        let mut child = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "/usr/bin/python3", "-c", EXEC_TRAP, &user.to_string()])
+            .args(locked)
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let Some(pid) = said.strip_prefix("trapped ").and_then(|pid| pid.trim().parse().ok()) else {
+            eprintln!("a file system that does not answer: not tested, since there can be none here");
+            child.wait().unwrap();
+            return None;
+        };
+        let trap = Self { child, pid };
+        let stat = format!("/proc/{pid}/stat");
+        let can_be_seen =
+            || Command::new("timeout").args(["-s", "KILL", "0.2", "cat", &stat]).output().unwrap().status.success();
+        let begun = Instant::now();
+        while can_be_seen() {
+            if begun.elapsed() > Duration::from_secs(2) {
+                eprintln!("this kernel lets nobody wait who looks into a process that executes: not tested");
+                return None;
+            }
+        }
+        Some(trap)
+    }
+}
+
+impl Drop for ExecTrap {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whoever looks into a process that closes old descriptors, as it executes a program, waits for that. Anybody can make it take
+/// for ever.
+#[test]
+fn a_process_that_never_ends_to_execute_is_in_nobodys_way() {
+    if !is_root("another user's process") || !is_installed("/usr/bin/python3") {
+        return;
+    }
+    let port = Port::new();
+    let at = format!("--port=127.0.0.1:{port}");
+    let start = || {
+        ours()
+            .options([&at, "--ready=accept", "--interval=0.1", "--drain-timeout=1", "--stop-timeout=5"])
+            .server(["--drain=600"])
+            .start()
+    };
+    let daemon = start();
+    daemon.wait_line("is ready after");
+    let Some(trap) = ExecTrap::new(STRANGER, &[]) else { return };
+    // Old workers are killed with all that they have left, which is looked for.
+    let begun = Instant::now();
+    let output = daemon.verb(["--restart", "--pid-file=pid"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_answers(&daemon);
+    assert!(begun.elapsed() < 2 * PROMPT, "{:?}", begun.elapsed());
+    // Who holds an address is found among all processes.
+    daemon.signal("KILL");
+    let next = start();
+    next.wait_line("is taken over from generation 2");
+    next.wait_line("is ready after");
+    drop(trap);
+    assert_ends(next);
+}
+
+#[test]
+fn nor_is_one_that_holds_the_lock_of_the_pid_file() {
+    if !is_root("another user's process") || !is_installed("/usr/bin/python3") {
+        return;
+    }
+    let builder = ours().option("--interval=0.1");
+    std::fs::set_permissions(builder.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(builder.dir().join("pid"), "2147483647\n").unwrap();
+    let Some(trap) = ExecTrap::new(STRANGER, &[&builder.dir().join("pid")]) else { return };
+    let begun = Instant::now();
+    let daemon = builder.program(["sleep", "600"]).start();
+    daemon.wait_line("holds the lock of pid; another file takes its place");
+    daemon.wait_status_file(|generations| generations == [1]);
+    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
+    let output = daemon.verb(["--stop".to_owned(), format!("--pid={}", trap.pid)]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("whoever looks into it has to wait"), "{output:?}");
+    drop(trap);
     assert_ends(daemon);
 }
