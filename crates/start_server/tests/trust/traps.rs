@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::{Builder, Daemon, Port, is_installed};
+use testkit::{Builder, Daemon, Port, TempDir, is_installed, testserver};
 
 use crate::other_user::STRANGER;
 use crate::world::{is_root, ours, put_program, status};
@@ -99,7 +99,7 @@ fn a_process_whose_environment_never_comes_is_not_waited_for() {
 /// look into the process: `/proc/PID/stat` and the links in `/proc/PID/fd` wait, for example. The file system is this
 /// program's own, so that it ends with it.
 const EXEC_TRAP: &str = r#"
-import ctypes, fcntl, os, struct, sys, tempfile, time
+import ctypes, fcntl, os, signal, struct, sys
 locked = [os.open(path, os.O_RDONLY) for path in sys.argv[2:]]
 for fd in locked: fcntl.flock(fd, fcntl.LOCK_EX); os.set_inheritable(fd, True)
 fuse = os.open("/dev/fuse", os.O_RDWR)
@@ -108,6 +108,7 @@ if libc.mount(b"trap", b"/mnt", b"fuse.trap", 6, b"fd=%d,rootmode=40000,user_id=
     print("not here", flush=True); sys.exit()
 user = int(sys.argv[1]); os.setgroups([]); os.setgid(user); os.setuid(user)
 def serve():
+    signal.alarm(60)  # Whatever becomes of the test, nobody waits for longer.
     attributes = lambda inode, mode: struct.pack("6Q10I", inode, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
     while True:
         data = os.read(fuse, 1 << 20); _, op, unique, node = struct.unpack_from("IIQQ", data)
@@ -174,37 +175,64 @@ impl Drop for ExecTrap {
     }
 }
 
+/// Runs our program without the test kit, which looks into all processes, and so would wait, too.
+fn plain(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_start_server"));
+    command.args(arguments).current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+fn wait_for_text(path: &Path, text: &str) {
+    let read = || std::fs::read_to_string(path).unwrap_or_default();
+    testkit::wait_for(|| format!("{text} in {}", read()), || read().contains(text).then_some(()));
+}
+
 /// Whoever looks into a process that closes old descriptors, as it executes a program, waits for that. Anybody can make it take
-/// for ever.
+/// for ever, with a file system of its own.
 #[test]
 fn a_process_that_never_ends_to_execute_is_in_nobodys_way() {
     if !is_root("another user's process") || !is_installed("/usr/bin/python3") {
         return;
     }
-    let port = Port::new();
+    let (port, dir) = (Port::new(), TempDir::new());
     let at = format!("--port=127.0.0.1:{port}");
-    let start = || {
-        ours()
-            .options([&at, "--ready=accept", "--interval=0.1", "--drain-timeout=1", "--stop-timeout=5"])
-            .server(["--drain=600"])
-            .start()
+    let server = format!("exec {} --drain=600", testserver().display());
+    let options =
+        [&at, "--pid-file=pid", "--interval=0.1", "--drain-timeout=1", "--stop-timeout=5", "--", "sh", "-c", &server];
+    let start = |log: &str| {
+        let log = std::fs::File::create(dir.path().join(log)).unwrap();
+        plain(dir.path(), &options)
+            .env("TESTKIT_DIR", dir.path())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
     };
-    let daemon = start();
-    daemon.wait_line("is ready after");
-    let Some(trap) = ExecTrap::new(STRANGER, &[]) else { return };
-    // Old workers are killed with all that they have left, which is looked for.
+    let mut first = start("first");
+    wait_for_text(&dir.path().join("first"), "is ready after");
+    let Some(trap) = ExecTrap::new(STRANGER, &[]) else {
+        assert!(plain(dir.path(), &["--stop", "--pid-file=pid"]).status().unwrap().success());
+        first.wait().unwrap();
+        return;
+    };
+    // Old workers are killed with all that they have left, which is looked for among all processes.
     let begun = Instant::now();
-    let output = daemon.verb(["--restart", "--pid-file=pid"]);
-    assert!(output.status.success(), "{output:?}");
-    assert_answers(&daemon);
-    assert!(begun.elapsed() < 2 * PROMPT, "{:?}", begun.elapsed());
-    // Who holds an address is found among all processes.
-    daemon.signal("KILL");
-    let next = start();
-    next.wait_line("is taken over from generation 2");
-    next.wait_line("is ready after");
+    let restarted = plain(dir.path(), &["--restart", "--pid-file=pid", "--timeout=15"]).output().unwrap();
+    let asked = plain(dir.path(), &["--status", "--pid-file=pid"]).output().unwrap();
+    let took = begun.elapsed();
+    // Who holds an address is found among all processes, too.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut next = start("next");
+    wait_for_text(&dir.path().join("next"), "is ready after");
+    let stopped = plain(dir.path(), &["--stop", "--pid-file=pid", "--timeout=15"]).output().unwrap();
     drop(trap);
-    assert_ends(next);
+    next.wait().unwrap();
+    assert!(restarted.status.success(), "{restarted:?}");
+    assert!(asked.status.success(), "{asked:?}");
+    assert!(took < PROMPT, "{took:?}");
+    assert!(stopped.status.success(), "{stopped:?}");
+    wait_for_text(&dir.path().join("next"), "is taken over from generation 2");
 }
 
 #[test]
@@ -212,18 +240,22 @@ fn nor_is_one_that_holds_the_lock_of_the_pid_file() {
     if !is_root("another user's process") || !is_installed("/usr/bin/python3") {
         return;
     }
-    let builder = ours().option("--interval=0.1");
-    std::fs::set_permissions(builder.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::write(builder.dir().join("pid"), "2147483647\n").unwrap();
-    let Some(trap) = ExecTrap::new(STRANGER, &[&builder.dir().join("pid")]) else { return };
+    let dir = TempDir::new();
+    std::fs::write(dir.path().join("pid"), "2147483647\n").unwrap();
+    let Some(trap) = ExecTrap::new(STRANGER, &[&dir.path().join("pid")]) else { return };
     let begun = Instant::now();
-    let daemon = builder.program(["sleep", "600"]).start();
-    daemon.wait_line("holds the lock of pid; another file takes its place");
-    daemon.wait_status_file(|generations| generations == [1]);
-    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
-    let output = daemon.verb(["--stop".to_owned(), format!("--pid={}", trap.pid)]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("whoever looks into it has to wait"), "{output:?}");
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let options = ["--pid-file=pid", "--interval=0.1", "--", "sleep", "600"];
+    let mut daemon = plain(dir.path(), &options).stderr(log).spawn().unwrap();
+    wait_for_text(&dir.path().join("log"), "is ready after");
+    let took = begun.elapsed();
+    let refused = plain(dir.path(), &["--stop", &format!("--pid={}", trap.pid)]).output().unwrap();
+    let stopped = plain(dir.path(), &["--stop", "--pid-file=pid", "--timeout=15"]).output().unwrap();
     drop(trap);
-    assert_ends(daemon);
+    daemon.wait().unwrap();
+    assert!(took < PROMPT, "{took:?}");
+    wait_for_text(&dir.path().join("log"), "holds the lock of pid; another file takes its place");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("whoever looks into it has to wait"), "{refused:?}");
+    assert!(stopped.status.success(), "{stopped:?}");
 }
