@@ -22,6 +22,7 @@ use crate::config::{
 use crate::export::Convention;
 use crate::listen_spec::{DEFAULT_BACKLOG, ListenOptions, ListenSpec, parse_listener, parse_paths, parse_ports};
 use crate::preset::{self, Preset};
+use crate::privileges::Privileges;
 
 /// The first descriptor after standard error.
 const DEFAULT_FIRST_FD: i32 = 3;
@@ -88,6 +89,7 @@ fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
         exports: exports(&options, preset),
         warnings: warnings(&options),
         dir: options.dir,
+        privileges: Privileges::new(options.user, options.group, options.umask, options.rlimit, options.no_new_privs),
         interval: options.interval.unwrap_or(DEFAULT_INTERVAL),
         signal_on_hup: options.signal_on_hup.unwrap_or(usual_signal),
         signal_on_term: options.signal_on_term.unwrap_or(usual_signal),
@@ -298,6 +300,7 @@ mod tests {
                 program: Program { name: "prog".into(), arguments: Vec::new() },
                 listeners: Vec::new(),
                 dir: None,
+                privileges: Privileges::default(),
                 interval: Duration::from_secs(1),
                 signal_on_hup: Signal::TERM,
                 signal_on_term: Signal::TERM,

@@ -265,5 +265,10 @@ pub(super) fn spawn_stage(stage: Stage) -> SpawnStage {
         Stage::Descriptors => SpawnStage::Descriptors,
         Stage::Signals => SpawnStage::Signals,
         Stage::Exec => SpawnStage::Exec,
+        Stage::Limits => SpawnStage::Limits,
+        Stage::Groups => SpawnStage::Groups,
+        Stage::Group => SpawnStage::Group,
+        Stage::User => SpawnStage::User,
+        Stage::NoNewPrivileges => SpawnStage::NoNewPrivileges,
     }
 }

@@ -157,6 +157,7 @@ impl EventLoop {
             previous: succession.survival.as_ref().and_then(Survival::fallback).map(|file| kept.keep(file)),
             upgrade,
             service_manager: parts.service_manager.state(&mut kept),
+            privileges: parts.recipe.privileges().state(),
             trial: succession.trial.as_ref().map(|trial| state::Trial { pid: trial.pid, request: trial.request }),
         };
         (state, kept)
