@@ -35,6 +35,7 @@ impl EventLoop {
     }
 
     fn spawn(&mut self, generation: GenerationNumber) -> Event {
+        self.prepare_listeners();
         self.parts.service_manager.numbered(generation);
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{bind, connect_unspec, getpeername, getsockname, listen};
+use rustix::net::{bind, connect_unspec, getpeername, getsockname, listen, sockopt};
 use sys::listen_queue::{self, ListenQueue};
 use sys::unix_queue::UnixQueues;
 use sys::waiting_clients;
 
-use crate::listeners::{Kind, Listener};
+use crate::listeners::{BoundAddress, Kind, Listener};
 
 /// A listener's socket.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +83,27 @@ impl<'a> SharedSocket<'a> {
         if stays { Ok(()) } else { Err(Errno::ADDRNOTAVAIL) }
     }
 
-    /// Undoes a connect(2), after which a UDP socket takes datagrams of one peer only. Whether there was one.
-    pub fn disconnect(self) -> bool {
-        self.kind == Kind::Udp && getpeername(self.socket).is_ok() && connect_unspec(self.socket).is_ok()
+    /// Undoes a connect(2), after which a datagram socket takes datagrams of one peer only. Whether there was one.
+    pub fn disconnect(self, address: &BoundAddress) -> bool {
+        let is_connected = !self.kind.is_stream() && getpeername(self.socket).is_ok();
+        if !is_connected || connect_unspec(self.socket).is_err() {
+            return false;
+        }
+        // With the peer goes a port that the kernel has chosen.
+        if let BoundAddress::Internet(address) = address
+            && getsockname(self.socket).is_ok_and(|bound| bound != (*address).into())
+        {
+            return bind(self.socket, address).is_ok();
+        }
+        true
+    }
+
+    /// Has a TCP socket listen again that somebody has made a connection of, which takes a connect(2) to no address and
+    /// another one after it. Whether it was one.
+    pub fn listen_again_after_connecting(self, address: SocketAddr, backlog: u32) -> bool {
+        self.kind == Kind::Tcp
+            && sockopt::socket_acceptconn(self.socket) == Ok(false)
+            && connect_unspec(self.socket).is_ok()
+            && self.listen_again(address, backlog).is_ok()
     }
 }
