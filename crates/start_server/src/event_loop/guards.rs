@@ -419,7 +419,7 @@ impl EventLoop {
                     ));
                 }
             } else if let BoundAddress::Internet(address) = listener.address()
-                && shared.listen_again_after_connecting(*address, backlog)
+                && shared.listen_again(*address, backlog).is_ok()
             {
                 lines.push(format!(
                     "{} has made a connection of the listener {title}; it listens again, the connections that waited \

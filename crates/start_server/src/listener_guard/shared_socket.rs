@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{bind, connect_unspec, getpeername, getsockname, listen, sockopt};
+use rustix::net::{bind, connect_unspec, getpeername, getsockname, listen};
 use sys::listen_queue::{self, ListenQueue};
 use sys::unix_queue::UnixQueues;
 use sys::waiting_clients;
@@ -69,15 +69,26 @@ impl<'a> SharedSocket<'a> {
         listen(self.socket, i32::try_from(backlog).unwrap_or(i32::MAX))
     }
 
-    /// Has a TCP socket listen again that was shut down, at its address.
+    /// Has a TCP socket listen again that was shut down, or that somebody has made a connection of, at its address.
     ///
     /// # Errors
     /// See listen(2) and bind(2).
     pub fn listen_again(self, address: SocketAddr, backlog: u32) -> rustix::io::Result<()> {
         // A port that the kernel chose is given up by a shutdown. Any other is not, and cannot be bound twice.
         match bind(self.socket, &address) {
-            Ok(()) | Err(Errno::INVAL) => self.listen(backlog)?,
+            Ok(()) | Err(Errno::INVAL) => {}
             Err(errno) => return Err(errno),
+        }
+        match self.listen(backlog) {
+            // Somebody has made a connection of it, by a connect(2) to no address and another one after that.
+            Err(Errno::INVAL) => {
+                connect_unspec(self.socket)?;
+                match bind(self.socket, &address) {
+                    Ok(()) | Err(Errno::INVAL) => self.listen(backlog)?,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            listens => listens?,
         }
         let stays = getsockname(self.socket)? == address.into() && !self.is_shut_down();
         if stays { Ok(()) } else { Err(Errno::ADDRNOTAVAIL) }
@@ -96,14 +107,5 @@ impl<'a> SharedSocket<'a> {
             return bind(self.socket, address).is_ok();
         }
         true
-    }
-
-    /// Has a TCP socket listen again that somebody has made a connection of, which takes a connect(2) to no address and
-    /// another one after it. Whether it was one.
-    pub fn listen_again_after_connecting(self, address: SocketAddr, backlog: u32) -> bool {
-        self.kind == Kind::Tcp
-            && sockopt::socket_acceptconn(self.socket) == Ok(false)
-            && connect_unspec(self.socket).is_ok()
-            && self.listen_again(address, backlog).is_ok()
     }
 }

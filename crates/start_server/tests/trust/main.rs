@@ -6,3 +6,4 @@ mod world;
 
 mod other_user;
 mod strangers;
+mod turned_workers;
