@@ -331,14 +331,20 @@ impl EventLoop {
     /// A worker that was spawned in the turn of the crash is nobody's: it is ended, and its number is taken. What that
     /// means is said at the end of the line.
     fn end_lost_attempts(&mut self, meaning: &str) {
+        // As many are not spawned in one turn. A worker can write any number into its environment.
+        const MOST: u32 = 16;
         let us = rustix::process::getpid().as_raw_pid();
         let number = |pid: i32| -> Option<u32> {
             process_tree::variable(pid, "SERVER_STARTER_GENERATION")?.to_str()?.parse().ok()
         };
         let last = self.supervisor.last_number().0;
+        let is_lost = |number: &u32| *number > last && *number - last <= MOST;
+        // It is our child, and what it has left is too; the workers of another superdaemon, which is our worker, are not.
+        let is_child = |pid: &i32| process_tree::read(*pid).is_some_and(|process| process.parent == us);
         let lost: Vec<(i32, u32)> = process_tree::descendants(us)
             .into_iter()
-            .filter_map(|pid| Some((pid, number(pid).filter(|&number| number > last)?)))
+            .filter(is_child)
+            .filter_map(|pid| Some((pid, number(pid).filter(is_lost)?)))
             .collect();
         for (pid, number) in lost {
             self.supervisor.skip_numbers(GenerationNumber(number));
