@@ -262,7 +262,7 @@ impl Resolved {
         &self.plan
     }
 
-    /// The user, if it is another than that of the superdaemon or was asked for.
+    /// The user that was asked for, unless the superdaemon is that anyway and cannot be another.
     pub fn user(&self) -> Option<u32> {
         self.plan.user.map(Uid::as_raw)
     }

@@ -55,7 +55,8 @@ impl Recipe {
         &self.privileges
     }
 
-    /// The user that workers run as, if one was asked for that is not the superdaemon's own.
+    /// The user that workers run as, if one was asked for: whose the files are to be that only workers use.
+    #[allow(dead_code, reason = "notify sockets are abstract so far")]
     pub fn user(&self) -> Option<u32> {
         self.privileges.user()
     }

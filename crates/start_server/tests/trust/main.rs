@@ -7,3 +7,4 @@ mod world;
 mod other_user;
 mod strangers;
 mod turned_workers;
+mod users;
