@@ -914,6 +914,84 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_of_the_stages_are_those_that_other_images_know() {
+        for (number, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, number, "{stage:?}");
+            let failure = Failure { stage, errno: libc::EPERM };
+            assert_eq!(Failure::decode(failure.encode()).map(|it| (it.stage, it.errno)), Some((stage, libc::EPERM)));
+        }
+        assert_eq!((Stage::Exec as u8, Stage::NoNewPrivileges as u8), (4, 9));
+    }
+
+    fn privileged(privileges: Privileges) -> Plan<'static> {
+        let script = "id -u; id -g; id -G; umask; ulimit -n; grep -c 'NoNewPrivs:.1' /proc/self/status; pwd";
+        let environment = words(&["PATH=/usr/bin:/bin"]);
+        Plan { arguments: words(&["/bin/sh", "-c", script]), environment, privileges, ..Plan::default() }
+    }
+
+    /// Those of a service, with everything that can be set.
+    fn of_service() -> Privileges {
+        let group = rustix::process::Gid::from_raw;
+        let limit = rustix::process::Rlimit { current: Some(50), maximum: Some(60) };
+        Privileges {
+            limits: vec![(rustix::process::Resource::Nofile, limit)],
+            umask: Some(rustix::fs::Mode::from_raw_mode(0o77)),
+            groups: Some(vec![group(64_001), group(64_005)]),
+            group: Some(group(64_001)),
+            user: Some(rustix::process::Uid::from_raw(64_001)),
+            no_new_privileges: true,
+        }
+    }
+
+    #[test]
+    fn rights_are_given_up_in_an_order_that_works() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("giving up rights: needs root; not tested");
+            return;
+        }
+        let text = output(Plan { directory: Some(c"/usr".to_owned()), ..privileged(of_service()) });
+        assert_eq!(text, "64001\n64001\n64001 64005\n0077\n50\n1\n/usr\n");
+
+        // Whoever has given up the rights cannot have them back, and each step is told by its own name.
+        in_a_process_of_its_own(|| {
+            of_service().change_user().unwrap();
+            let told = |privileges: Privileges| {
+                let child = spawn(&privileged(privileges)).unwrap();
+                let state = outcome(&child.exec);
+                assert_eq!(exit_code(child.pid), Some(255));
+                state
+            };
+            let failed = |stage| ExecState::Failed { stage, errno: libc::EPERM };
+            let (root, root_user) = (rustix::process::Gid::ROOT, rustix::process::Uid::ROOT);
+            let high = rustix::process::Rlimit { current: None, maximum: None };
+            let limits = vec![(rustix::process::Resource::Nofile, high)];
+            assert_eq!(told(Privileges { limits, ..Privileges::default() }), failed(Stage::Limits));
+            assert_eq!(told(Privileges { groups: Some(vec![root]), ..Privileges::default() }), failed(Stage::Groups));
+            assert_eq!(told(Privileges { group: Some(root), ..Privileges::default() }), failed(Stage::Group));
+            assert_eq!(told(Privileges { user: Some(root_user), ..Privileges::default() }), failed(Stage::User));
+        });
+    }
+
+    #[test]
+    fn a_directory_is_entered_with_the_rights_of_the_user() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("a directory of another user: needs root; not tested");
+            return;
+        }
+        let directory = temporary_directory("closed");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+        let user = Some(rustix::process::Uid::from_raw(64_001));
+        let plan = Plan {
+            directory: Some(CString::new(directory.to_str().unwrap()).unwrap()),
+            ..privileged(Privileges { user, ..Privileges::default() })
+        };
+        let child = spawn(&plan).unwrap();
+        assert_eq!(outcome(&child.exec), ExecState::Failed { stage: Stage::Directory, errno: libc::EACCES });
+        assert_eq!(exit_code(child.pid), Some(libc::EACCES));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn plans_that_make_no_sense_start_nothing() {
         let (reader, _writer) = io::pipe().unwrap();
         let with = |descriptors| Plan { descriptors, ..sleeper() };

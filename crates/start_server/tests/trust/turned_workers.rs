@@ -204,3 +204,29 @@ fn a_lock_without_a_filter_is_no_harm() {
     assert_eq!(ask_tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()))), 3);
     assert!(!daemon.lines().iter().any(|line| line.contains("filter")), "{:?}", daemon.lines());
 }
+
+/// It is read at a takeover. The next generations must have numbers of their own, or the end of one would be another's.
+#[test]
+fn a_forged_generation_number_costs_nothing_but_itself() {
+    let port = Port::new();
+    let builder = |program: &[&str]| {
+        let options = ["--interval=0.1", "--drain-timeout=1", &format!("--port=127.0.0.1:{port}")];
+        ours().options(options.map(str::to_owned)).program(program.iter().copied())
+    };
+    let daemon = builder(&["env", "SERVER_STARTER_GENERATION=4294967295", "sleep", "600"]).start();
+    daemon.wait_status_file(|generations| generations == [1]);
+    daemon.signal("KILL");
+    let helper = "(setsid -f sleep 605); exec sleep 600";
+    let next = builder(&["sh", "-c", helper]).start();
+    next.wait_line("is taken over from generation 1 (pid ");
+    next.wait_status_file(|generations| generations == [2]);
+    assert!(next.verb(["--restart", "--pid-file=pid"]).status.success());
+    next.wait_status_file(|generations| generations == [3]);
+    // The drain timeout of generation 2 is over, and only what it has left behind is gone.
+    next.wait_line("has gone and left 1 process behind; the drain timeout is over, all of that was killed");
+    let helpers = next.processes().into_iter().filter(|pid| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with("sleep\0605")
+    });
+    assert_eq!(helpers.count(), 1, "{:?}", next.lines());
+}
