@@ -1,6 +1,6 @@
 //! The Linux facilities that start_server needs and that no well-kept library wraps safely: signals taken by
 //! descriptor, processes with exactly the descriptors they were promised, and the way into the background.
-//! This is the only crate of the workspace with `unsafe` in it.
+//! The program has no `unsafe` but here; of the workspace, `server-starter` has some too.
 
 pub mod accept_probe;
 pub mod accounts;
