@@ -48,12 +48,12 @@ const V6: [SharedOption; 3] = [SharedOption::Hops, SharedOption::MinHops, Shared
 const TCP: [SharedOption; 2] = [SharedOption::LowWater, SharedOption::Pacing];
 const UDP: [SharedOption; 4] =
     [SharedOption::Cork, SharedOption::Encapsulation, SharedOption::Reuse, SharedOption::ReceiveBuffer];
-const UNIX: [SharedOption; 1] = [SharedOption::NoRights];
-const UNIX_DATAGRAM: [SharedOption; 2] = [SharedOption::NoRights, SharedOption::Filter];
+const UNIX_DATAGRAM: [SharedOption; 1] = [SharedOption::Filter];
 
 /// What servers set for themselves.
 const OWN_CHOICE: [SharedOption; 1] = [SharedOption::ReceiveTimeout];
 const OWN_CHOICE_TCP: [SharedOption; 3] = [SharedOption::Linger, SharedOption::SendTimeout, SharedOption::UserTimeout];
+const OWN_CHOICE_UNIX: [SharedOption; 1] = [SharedOption::NoRights];
 const OWN_CHOICE_UDP: [SharedOption; 3] = [SharedOption::SendTimeout, SharedOption::Segments, SharedOption::NoSum];
 
 /// The options to look at.
@@ -67,7 +67,7 @@ pub fn options(facts: Facts, moment: Moment) -> impl Iterator<Item = SharedOptio
             &OWN_CHOICE,
             when(kind == Kind::Tcp, &OWN_CHOICE_TCP),
             when(kind == Kind::Udp, &OWN_CHOICE_UDP),
-            NONE,
+            when(!is_internet, &OWN_CHOICE_UNIX),
             NONE,
             NONE,
             NONE,
@@ -79,11 +79,7 @@ pub fn options(facts: Facts, moment: Moment) -> impl Iterator<Item = SharedOptio
             when(kind == Kind::Tcp, &TCP),
             when(kind == Kind::Udp, &UDP),
             when(kind == Kind::Udp, if is_v6 { &[SharedOption::OutDevice6] } else { &[SharedOption::OutDevice] }),
-            match kind {
-                Kind::Unix => &UNIX,
-                Kind::UnixDatagram => &UNIX_DATAGRAM,
-                Kind::Tcp | Kind::Udp => NONE,
-            },
+            when(kind == Kind::UnixDatagram, &UNIX_DATAGRAM),
         ],
     };
     lists.into_iter().flatten().copied()
@@ -157,8 +153,8 @@ mod tests {
             (Kind::Tcp, true, 8),
             (Kind::Udp, false, 10),
             (Kind::Udp, true, 11),
-            (Kind::Unix, false, 1),
-            (Kind::UnixDatagram, false, 2),
+            (Kind::Unix, false, 0),
+            (Kind::UnixDatagram, false, 1),
         ] {
             let facts = Facts { kind, is_v6, takes_v4: !is_v6 };
             assert_eq!(options(facts, Moment::Change).count(), most, "{kind}");

@@ -226,7 +226,7 @@ fn a_forged_generation_number_costs_nothing_but_itself() {
     next.wait_line("has gone and left 1 process behind; the drain timeout is over, all of that was killed");
     let helpers = next.processes().into_iter().filter(|pid| {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with("sleep\0605")
+        line.replace('\0', " ").starts_with("sleep 605")
     });
     assert_eq!(helpers.count(), 1, "{:?}", next.lines());
 }
