@@ -4,25 +4,27 @@
 //! Nothing that a client does may delay or end the superdaemon: all is non-blocking, every buffer has a limit, and
 //! whoever says nothing for a while is sent away.
 
+mod endpoint;
+
+use std::cell::OnceCell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use control::{Reply, Request, decode_request, encode};
 use rustix::event::PollFlags;
-use rustix::process::{Resource, geteuid, getrlimit, umask};
+use rustix::process::{Resource, geteuid, getrlimit};
 use supervisor::{Instant, RequestId};
 use sys::credentials;
 use sys::reexec::Inherited;
 
-use crate::errno::io_reason;
-use crate::file_identity::FileIdentity;
 use crate::handover::descriptor::{Kept, take as take_over};
 use crate::handover::state;
+use crate::run_directory::RunDirectory;
+use crate::trusted_users::{Trusted, TrustedUsers};
+use endpoint::Endpoint;
 
 /// As many connections are served at a time, or fewer where descriptors are scarce.
 const MOST_CLIENTS: usize = 256;
@@ -39,21 +41,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After it ran out of descriptors, the socket rests.
 const REST: Duration = Duration::from_secs(1);
 
-/// The abstract name of the control socket of the superdaemon with this PID.
-pub fn abstract_name(pid: i32) -> String {
-    format!("start_server/{pid}")
-}
-
 /// The control socket with its clients.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
-    /// The file to remove at the end, if it still is ours.
-    file: Option<(PathBuf, FileIdentity)>,
+    endpoint: Endpoint,
+    /// Who may connect; found out when the first one does.
+    users: OnceCell<TrustedUsers>,
     /// In the order in which they came.
     clients: Vec<Client>,
     most_clients: usize,
     last_id: u64,
+    /// Who was owed an answer and has gone.
+    hung_up: Vec<RequestId>,
     /// No connection is taken before.
     rests_until: Option<Instant>,
 }
@@ -76,6 +75,10 @@ struct Client {
     state: State,
     /// It will not say any more, but may still listen.
     is_silent: bool,
+    /// It has asked for something, and was not told what became of it.
+    is_owed: bool,
+    /// It has said that it will not wait.
+    has_given_up: bool,
     /// When it is sent away.
     until: Option<Instant>,
 }
@@ -91,40 +94,38 @@ enum State {
 }
 
 impl ControlSocket {
-    /// Opens the socket: at `path`, which only our user can use, or at the abstract name of our PID.
+    /// Opens the socket: at `path`, or if there is none in the run directory. Only our user and root can use it.
     ///
     /// # Errors
-    /// A sentence. A socket file that nobody listens on is replaced; anything else at `path` is left alone.
-    pub fn open(path: Option<&Path>, pid: u32) -> Result<Self, String> {
-        let (listener, file) = match path {
-            None => {
-                let name = abstract_name(i32::try_from(pid).unwrap_or(0));
-                let listener = SocketAddr::from_abstract_name(&name)
-                    .and_then(|address| UnixListener::bind_addr(&address))
-                    .map_err(|error| format!("failed to open the control socket @{name}: {}", io_reason(&error)))?;
-                (listener, None)
-            }
-            Some(path) => {
-                let (listener, identity) = listen_at(path)?;
-                (listener, Some((path.to_owned(), identity)))
+    /// A sentence.
+    pub fn open(path: Option<&Path>, run: &Result<RunDirectory, String>) -> Result<Self, String> {
+        let endpoint = match (path, run) {
+            (Some(path), _) => Endpoint::at(path)?,
+            (None, Ok(run)) => Endpoint::within(run)?,
+            (None, Err(why)) => {
+                return Err(format!(
+                    "there is no directory for the control socket that only this user can write to ({why}); make one, or \
+                     give --control-socket"
+                ));
             }
         };
-        listener
-            .set_nonblocking(true)
-            .map_err(|error| format!("failed to make the control socket non-blocking: {}", io_reason(&error)))?;
-        let most_clients = most_clients(&listener);
-        Ok(Self { listener, file, clients: Vec::new(), most_clients, last_id: 0, rests_until: None })
+        Ok(Self {
+            most_clients: most_clients(&endpoint.listener),
+            endpoint,
+            users: OnceCell::new(),
+            clients: Vec::new(),
+            last_id: 0,
+            hung_up: Vec::new(),
+            rests_until: None,
+        })
     }
 
     /// What the next image of the program has to know of it.
     pub fn state(&self, kept: &mut Kept) -> state::Control {
-        let file = |(path, identity): &(PathBuf, FileIdentity)| state::File {
-            path: path.as_path().into(),
-            identity: *identity,
-        };
+        let (listener, file) = self.endpoint.state(kept);
         state::Control {
-            listener: kept.keep(self.listener.as_fd()),
-            file: self.file.as_ref().map(file),
+            listener,
+            file: Some(file),
             clients: self.clients.iter().map(|client| client.state(kept)).collect(),
             last_id: self.last_id,
             rests_until: self.rests_until,
@@ -134,24 +135,39 @@ impl ControlSocket {
     /// The socket as the image before had it, with all who are connected. Who is not any more is not missed.
     ///
     /// # Errors
-    /// The socket is not there.
-    pub fn resume(control: state::Control, inherited: &mut Inherited) -> Result<Self, String> {
-        let listener = take_over(inherited, control.listener).ok_or("the control socket is not there")?;
-        let listener = UnixListener::from(listener);
+    /// The socket is not there, and no other can be opened.
+    pub fn resume(
+        control: state::Control,
+        path: Option<&Path>,
+        run: &Result<RunDirectory, String>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, String> {
         let clients = control.clients.into_iter().filter_map(|client| Client::resume(client, inherited)).collect();
-        Ok(Self {
-            most_clients: most_clients(&listener),
-            listener,
-            file: control.file.map(|file| (file.path.into(), file.identity)),
-            clients,
-            last_id: control.last_id,
-            rests_until: control.rests_until,
-        })
+        let before = Endpoint::resume(control.listener, control.file, inherited);
+        let anew = match before {
+            Some(endpoint) => Self {
+                most_clients: most_clients(&endpoint.listener),
+                endpoint,
+                users: OnceCell::new(),
+                clients: Vec::new(),
+                last_id: 0,
+                hung_up: Vec::new(),
+                rests_until: None,
+            },
+            None => Self::open(path, run)?,
+        };
+        Ok(Self { clients, last_id: control.last_id, rests_until: control.rests_until, ..anew })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.endpoint.path()
     }
 
     /// What to poll, and for what.
     pub fn descriptors(&self) -> impl Iterator<Item = (End, BorrowedFd<'_>, PollFlags)> {
-        let listener = self.rests_until.is_none().then(|| (End::Listener, self.listener.as_fd(), PollFlags::IN));
+        let listener =
+            self.rests_until.is_none().then(|| (End::Listener, self.endpoint.listener.as_fd(), PollFlags::IN));
         let clients =
             self.clients.iter().map(|client| (End::Client(client.id), client.stream.as_fd(), client.wishes()));
         listener.into_iter().chain(clients)
@@ -164,7 +180,7 @@ impl ControlSocket {
 
     /// Sends away whoever took too long.
     pub fn expire(&mut self, now: Instant) {
-        self.clients.retain(|client| client.until.is_none_or(|until| until > now));
+        self.part_with(|client| client.until.is_some_and(|until| until <= now));
         self.rests_until = self.rests_until.filter(|until| *until > now);
     }
 
@@ -180,7 +196,8 @@ impl ControlSocket {
                 let client = self.clients.get_mut(at)?;
                 let result = client.exchange(now);
                 if result.is_err() || client.has_its_answer() {
-                    self.clients.remove(at);
+                    let id = client.id;
+                    self.part_with(|client| client.id == id);
                 }
                 result.ok()?.map(|request| (id, request))
             }
@@ -203,9 +220,15 @@ impl ControlSocket {
     /// Answers a request; the connection is closed when the answer was read. Whoever has hung up is not missed.
     pub fn answer(&mut self, id: RequestId, reply: &Reply, now: Instant) {
         if let Some(client) = self.clients.iter_mut().find(|client| client.id == id) {
+            client.is_owed = false;
             client.answer(reply, now);
         }
-        self.clients.retain(|client| !client.has_its_answer());
+        self.part_with(Client::has_its_answer);
+    }
+
+    /// Who has asked for something, and has gone before an answer came. Each is told of once.
+    pub fn take_hung_up(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.hung_up)
     }
 
     /// After a crash: whoever has asked for something in its turn would wait for nothing, and cannot be told from one
@@ -216,7 +239,7 @@ impl ControlSocket {
         for client in self.clients.iter_mut().filter(|client| client.state == State::Asking) {
             client.answer(&Reply::Error { reason: reason.to_owned() }, now);
         }
-        self.clients.retain(|client| !client.has_its_answer());
+        self.part_with(Client::has_its_answer);
     }
 
     /// Gives answers that are still unread a last chance, and removes the socket file if it is ours.
@@ -224,16 +247,12 @@ impl ControlSocket {
         for client in &mut self.clients {
             let _ = client.flush();
         }
-        if let Some((path, identity)) = &self.file
-            && identity.is_at(path)
-        {
-            let _ = std::fs::remove_file(path);
-        }
+        self.endpoint.remove();
     }
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..MOST_AT_ONCE {
-            match self.listener.accept() {
+            match self.endpoint.listener.accept() {
                 Ok((stream, _)) => self.admit(stream, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -258,11 +277,16 @@ impl ControlSocket {
             output: Vec::new(),
             state: State::Asking,
             is_silent: false,
+            is_owed: false,
+            has_given_up: false,
             until: Some(now.plus(PATIENCE)),
         };
-        let us = geteuid();
-        match credentials::of_peer(&client.stream) {
-            Ok(peer) if peer.uid == us.as_raw() || peer.uid == 0 => {
+        // Connections do not take this over from the listener.
+        credentials::refuse_descriptors(&client.stream);
+        match credentials::of_peer(&client.stream)
+            .map(|peer| self.users.get_or_init(TrustedUsers::of_this_process).trust(peer))
+        {
+            Ok(Trusted::Yes) => {
                 if self.has_room() {
                     self.clients.push(client);
                 } else {
@@ -272,7 +296,8 @@ impl ControlSocket {
                 }
             }
             _ => {
-                let reason = format!("only user {} and root may talk to this superdaemon", us.as_raw());
+                let us = geteuid().as_raw();
+                let reason = format!("only user {us} and root may talk to this superdaemon");
                 client.answer(&Reply::Error { reason }, now);
             }
         }
@@ -280,13 +305,26 @@ impl ControlSocket {
 }
 
 impl ControlSocket {
+    /// Ends these connections.
+    fn part_with(&mut self, is_done: impl Fn(&Client) -> bool) {
+        let hung_up = &mut self.hung_up;
+        self.clients.retain(|client| {
+            let goes = is_done(client);
+            if goes && client.is_owed {
+                hung_up.push(client.id);
+            }
+            !goes
+        });
+    }
+
     /// Whether one more client can be served; if need be, instead of the oldest that does not wait for anything: one
     /// that has not said what it wants, or does not read what it was told.
     fn has_room(&mut self) -> bool {
         if self.clients.len() >= self.most_clients
-            && let Some(idle) = self.clients.iter().position(|client| client.state != State::Waiting)
+            && let Some(idle) =
+                self.clients.iter().find(|client| client.state != State::Waiting).map(|client| client.id)
         {
-            self.clients.remove(idle);
+            self.part_with(|client| client.id == idle);
         }
         self.clients.len() < self.most_clients
     }
@@ -321,6 +359,8 @@ impl Client {
                 state::ClientStage::Answered => State::Answered,
             },
             is_silent: client.is_silent,
+            is_owed: client.stage == state::ClientStage::Waiting,
+            has_given_up: false,
             until: client.until,
         })
     }
@@ -349,10 +389,14 @@ impl Client {
         }
         let Some(line) = self.next_line(now)? else { return Ok(None) };
         match (decode_request(&String::from_utf8_lossy(&line)), self.state) {
-            (Ok(Request::GiveUp), State::Waiting) => Ok(Some(Request::GiveUp)),
+            (Ok(Request::GiveUp), State::Waiting) if !self.has_given_up => {
+                self.has_given_up = true;
+                Ok(Some(Request::GiveUp))
+            }
             (Ok(Request::GiveUp), _) => self.refuse("there is nothing to give up yet", now),
             (Ok(request), State::Asking) => {
                 self.state = State::Waiting;
+                self.is_owed = true;
                 self.until = None;
                 Ok(Some(request))
             }
@@ -433,25 +477,4 @@ fn most_clients(listener: &UnixListener) -> usize {
 
 fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-fn listen_at(path: &Path) -> Result<(UnixListener, FileIdentity), String> {
-    let failed = |error: io::Error| {
-        let why = io_reason(&error);
-        format!("failed to open the control socket {}: {why}; give a path in a directory of yours", path.display())
-    };
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if UnixStream::connect(path).is_ok() {
-            return Err(format!(
-                "the control socket {} is in use by another superdaemon; stop that one, or give another path",
-                path.display()
-            ));
-        }
-        std::fs::remove_file(path).map_err(failed)?;
-    }
-    let before = umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    umask(before);
-    let listener = listener.map_err(failed)?;
-    Ok((listener, FileIdentity::at(path).map_err(failed)?))
 }

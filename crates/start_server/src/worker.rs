@@ -56,7 +56,6 @@ impl Recipe {
     }
 
     /// The user that workers run as, if one was asked for: whose the files are to be that only workers use.
-    #[allow(dead_code, reason = "notify sockets are abstract so far")]
     pub fn user(&self) -> Option<u32> {
         self.privileges.user()
     }

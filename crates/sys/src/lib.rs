@@ -4,9 +4,11 @@
 
 pub mod accept_probe;
 pub mod accounts;
+pub mod apart;
 pub mod background;
 pub mod children;
 pub mod credentials;
+pub mod file_locks;
 pub mod idle_memory;
 pub mod inet_sockets;
 pub mod listen_queue;
@@ -21,6 +23,7 @@ pub mod tcp_options;
 pub mod tcp_signatures;
 pub mod unix_file;
 pub mod unix_queue;
+pub mod unix_table;
 pub mod waiting_clients;
 
 // The unwinder, which the standard library needs for backtraces, out of the compiler's archive: else every start would

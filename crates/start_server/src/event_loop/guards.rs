@@ -313,7 +313,11 @@ impl EventLoop {
         }
         file.give_way();
         let bound = self.parts.listeners.bind_again(place, file.mode()).map_err(|error| error.to_string());
-        let renewed = bound.and_then(|()| file.renewed().map_err(|error| io_reason(&error)));
+        let renewed = bound.and_then(|old| {
+            // Whoever had connected may have sent something that a close waits for.
+            old.into_iter().for_each(|old| self.apart.close(old));
+            file.renewed().map_err(|error| io_reason(&error))
+        });
         match (renewed, self.parts.listeners.all().get(place)) {
             (Ok(renewed), Some(listener)) => {
                 self.guards.watch.add_file(renewed.path());

@@ -12,11 +12,12 @@ use sys::process_tree;
 use sys::reexec::{Resumption, Survival};
 use sys::spawn::ExecReport;
 
+use super::actions::MARK_PATIENCE;
 use super::guards::Guards;
 use super::strays::Strays;
 use super::{
-    EnvdirWatch, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally, Words, now,
-    policy,
+    ApartProcesses, EnvdirWatch, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally,
+    Words, now, policy,
 };
 use crate::config::ReadyRule;
 use crate::handover::descriptor::{Kept, take};
@@ -148,6 +149,7 @@ impl EventLoop {
             log: parts.log.state(),
             log_command: parts.log_command.as_ref().map(|command| command.state(&mut kept)),
             pid_file: parts.pid_file.as_ref().map(|file| kept.keep(file.as_fd())),
+            pid_file_lock: parts.pid_file.as_ref().and_then(|file| Some(kept.keep(file.lock_as_fd()?))),
             status_file: parts.status_file.as_ref().and_then(crate::status_file::StatusFile::written),
             control: parts.control.as_ref().map(|control| control.state(&mut kept)),
             launcher: self.voice.as_ref().map(|voice| kept.keep(voice.as_fd())),
@@ -156,6 +158,7 @@ impl EventLoop {
             excerpt: self.excerpt.as_ref().map(LogExcerpt::state),
             previous: succession.survival.as_ref().and_then(Survival::fallback).map(|file| kept.keep(file)),
             upgrade,
+            apart: self.apart.pids().collect(),
             service_manager: parts.service_manager.state(&mut kept),
             privileges: parts.recipe.privileges().state(),
             trial: succession.trial.as_ref().map(|trial| state::Trial { pid: trial.pid, request: trial.request }),
@@ -182,7 +185,7 @@ impl EventLoop {
         let notes = state.generations.into_iter().map(|(number, notes)| {
             let notes = Notes {
                 worker: notes.worker,
-                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, inherited)),
+                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, parts.recipe.user(), inherited)),
                 ready_by: notes.ready_by,
                 says: notes.says,
                 rule: notes.rule.parse().unwrap_or(ReadyRule::Alive),
@@ -216,6 +219,12 @@ impl EventLoop {
         }
         let fallback = if upgraded { Some(program) } else { previous };
         let prepared = succession.prepare(&parts, fallback.filter(|file| !is_this_program(file.as_fd())));
+        let us = rustix::process::getpid().as_raw_pid();
+        let workers: Vec<i32> =
+            supervisor.generations().iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
+        // Only what is a child of ours still, and was not given the number meanwhile.
+        let is_left = |pid: &i32| !workers.contains(pid) && process_tree::read(*pid).is_some_and(|it| it.parent == us);
+        let apart = ApartProcesses::resume(state.apart.into_iter().filter(is_left));
         let mut event_loop = Self {
             parts,
             words,
@@ -229,6 +238,8 @@ impl EventLoop {
             orphans,
             notes,
             proving: Proving::Nothing,
+            apart,
+            has_unreaped: false,
             guards,
             proofs: Vec::new(),
             excerpt,
@@ -334,17 +345,16 @@ impl EventLoop {
         // As many are not spawned in one turn. A worker can write any number into its environment.
         const MOST: u32 = 16;
         let us = rustix::process::getpid().as_raw_pid();
-        let number = |pid: i32| -> Option<u32> {
-            process_tree::variable(pid, "SERVER_STARTER_GENERATION")?.to_str()?.parse().ok()
-        };
         let last = self.supervisor.last_number().0;
         let is_lost = |number: &u32| *number > last && *number - last <= MOST;
         // It is our child, and what it has left is too; the workers of another superdaemon, which is our worker, are not.
         let is_child = |pid: &i32| process_tree::read(*pid).is_some_and(|process| process.parent == us);
-        let lost: Vec<(i32, u32)> = process_tree::descendants(us)
+        let asked = process_tree::descendants(us).into_iter().filter(|pid| is_child(pid) && !self.apart.has(*pid));
+        let asked: Vec<i32> = asked.collect();
+        let number = |value: OsString| -> Option<u32> { value.to_str()?.parse().ok() };
+        let lost: Vec<(i32, u32)> = process_tree::variables(&asked, "SERVER_STARTER_GENERATION", MARK_PATIENCE)
             .into_iter()
-            .filter(is_child)
-            .filter_map(|pid| Some((pid, number(pid).filter(is_lost)?)))
+            .filter_map(|(pid, value)| Some((pid, number(value).filter(is_lost)?)))
             .collect();
         for (pid, number) in lost {
             self.supervisor.skip_numbers(GenerationNumber(number));

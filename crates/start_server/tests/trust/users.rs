@@ -157,6 +157,22 @@ fn the_proof_that_it_accepts_is_found_across_the_change() {
 }
 
 #[test]
+fn the_notify_socket_is_the_users() {
+    if !is_root("a program of another user that says that it is ready") {
+        return;
+    }
+    if !Path::new(PYTHON).exists() {
+        eprintln!("a program of another user that says that it is ready: needs {PYTHON}; not tested");
+        return;
+    }
+    let script = "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+                  s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); time.sleep(600)";
+    let daemon = of_service().option("--ready=notify").program([PYTHON, "-c", script]).start();
+    daemon.wait_line("is ready after");
+    daemon.wait_line("it said so");
+}
+
+#[test]
 fn a_log_command_gets_what_workers_of_another_user_write_and_stays_ours() {
     if !is_root("a log command") {
         return;
