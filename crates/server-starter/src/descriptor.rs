@@ -18,16 +18,22 @@ use crate::Kind;
 
 /// Takes possession of descriptor `number`.
 ///
+/// Nobody can take what somebody in this program has: what a program of Rust opens is close-on-exec, and that is what no
+/// descriptor can be that was there before it.
+///
 /// # Errors
-/// `EBADF` if it is not open.
+/// `EBADF` if it is not open; `EEXIST` if it is this program's.
 pub fn adopt(number: RawFd) -> Result<OwnedFd, Errno> {
     if number < 0 {
         return Err(Errno::BADF);
     }
     // SAFETY: the number is not -1. Should nothing be open there, this call says so, and does nothing.
-    fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) })?;
-    // SAFETY: it is open, as we have just seen. It was opened for us before this program began, as the variable says
-    // that names it; the one table of this process adopts each number once, so nobody else closes it.
+    let flags = fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) })?;
+    if flags.contains(FdFlags::CLOEXEC) {
+        return Err(Errno::EXIST);
+    }
+    // SAFETY: it is open and was so before this program began, since it is not close-on-exec, and the variable says that
+    // it is for us; the one table of this process adopts each number once, so nobody else closes it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -186,5 +192,11 @@ mod tests {
     fn a_closed_descriptor_is_refused() {
         assert_eq!(adopt(1_000_000).unwrap_err(), Errno::BADF);
         assert_eq!(adopt(-1).unwrap_err(), Errno::BADF);
+    }
+
+    #[test]
+    fn what_this_program_has_opened_is_refused() {
+        let own = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(adopt(own.as_raw_fd()).unwrap_err(), Errno::EXIST);
     }
 }

@@ -159,6 +159,7 @@ impl Entry {
     fn new(passed: Passed) -> Result<Self, (Passed, String)> {
         let unusable = |errno: Errno| match errno {
             Errno::BADF => "which is not open".to_owned(),
+            Errno::EXIST => "which this program has opened itself, or taken before".to_owned(),
             errno => format!("which cannot be used ({errno})"),
         };
         let descriptor = match adopt(passed.number) {
@@ -263,7 +264,7 @@ mod tests {
 
     /// The table of a process that was given these: the address as typed, and the socket.
     fn table(passed: Vec<(&str, OwnedFd)>) -> Result<Table, Error> {
-        let of = |(typed, socket): (&str, OwnedFd)| format!("{typed}={}", socket.into_raw_fd());
+        let of = |(typed, socket): (&str, OwnedFd)| format!("{typed}={}", left_open(socket));
         let port = passed.into_iter().map(of).collect::<Vec<_>>().join(";");
         Table::new(&Variables { port: Some(port.into()), ..Variables::default() }, PID)
     }
@@ -272,6 +273,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         (listener.into(), address)
+    }
+
+    /// As whoever executed this program would have left it.
+    fn left_open(socket: OwnedFd) -> RawFd {
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
+        socket.into_raw_fd()
     }
 
     fn udp(address: &str) -> OwnedFd {
@@ -353,7 +360,7 @@ mod tests {
     /// Entries as LISTEN_FDS would make them: the numbers of that cannot be had in a test process.
     fn named(entries: Vec<(Option<&str>, OwnedFd)>) -> Table {
         let entry = |(name, socket): (Option<&str>, OwnedFd)| {
-            let passed = Passed { number: socket.into_raw_fd(), typed: None, name: name.map(str::to_owned) };
+            let passed = Passed { number: left_open(socket), typed: None, name: name.map(str::to_owned) };
             Entry::new(passed).unwrap()
         };
         Table { entries: entries.into_iter().map(entry).collect(), source: "LISTEN_FDS=“…”".to_owned() }
@@ -400,7 +407,7 @@ mod tests {
     #[test]
     fn what_the_variable_says_is_verified() {
         let (listener, address) = tcp();
-        let number = listener.into_raw_fd();
+        let number = left_open(listener);
         let variables =
             |typed: &str| Variables { port: Some(OsString::from(format!("{typed}={number}"))), ..Variables::default() };
         for (typed, problem) in [

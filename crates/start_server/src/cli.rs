@@ -6,8 +6,9 @@ mod usage_error;
 mod words;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ErrorKind};
@@ -22,6 +23,7 @@ use crate::config::{
 use crate::export::Convention;
 use crate::listen_spec::{DEFAULT_BACKLOG, ListenOptions, ListenSpec, parse_listener, parse_paths, parse_ports};
 use crate::preset::{self, Preset};
+use crate::privileges::Privileges;
 
 /// The first descriptor after standard error.
 const DEFAULT_FIRST_FD: i32 = 3;
@@ -82,12 +84,12 @@ fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
     let usual_signal = preset.map_or(Signal::TERM, |preset| preset.signal);
     let usual_rule = if preset.is_some() { ReadyRule::Accept } else { ReadyRule::Alive };
     Ok(Config {
-        program: Program { name, arguments: program.collect() },
         listeners: listeners(&options, preset)?,
         first_fd: options.first_fd.unwrap_or(DEFAULT_FIRST_FD),
         exports: exports(&options, preset),
-        warnings: warnings(&options),
+        warnings: signal_warning(&options).into_iter().chain(wrapper_warning(&name)).collect(),
         dir: options.dir,
+        privileges: Privileges::new(options.user, options.group, options.umask, options.rlimit, options.no_new_privs),
         interval: options.interval.unwrap_or(DEFAULT_INTERVAL),
         signal_on_hup: options.signal_on_hup.unwrap_or(usual_signal),
         signal_on_term: options.signal_on_term.unwrap_or(usual_signal),
@@ -110,6 +112,7 @@ fn run(options: Options, program: Vec<OsString>) -> Result<Config, UsageError> {
         term_delay: options.term_delay.filter(|delay| !delay.is_zero()),
         max_old_generations: options.max_old_generations,
         control_socket: options.control_socket,
+        program: Program { name, arguments: program.collect() },
     })
 }
 
@@ -173,20 +176,40 @@ fn exports(options: &Options, preset: Option<&Preset>) -> BTreeSet<Convention> {
     }
 }
 
-fn warnings(options: &Options) -> Vec<String> {
+/// Programs that change the user and stay in front of the program, instead of becoming it.
+fn wrapper_warning(program: &OsStr) -> Option<String> {
+    let name = Path::new(program).file_name()?.to_str()?;
+    let harm = match name {
+        "su" | "runuser" => {
+            "it stays in front of the program, and kills it two seconds after it was told to stop, whatever requests it \
+             has left"
+        }
+        "sudo" => {
+            "it stays in front of the program, and unless it is told otherwise keeps the listeners and the environment \
+             from it"
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "the program is started by {name}: {harm}; --user=USER changes the user without it, and setpriv(1) what else \
+         there is"
+    ))
+}
+
+fn signal_warning(options: &Options) -> Option<String> {
     let (given, missing) = match (options.signal_on_hup, options.signal_on_term) {
         (Some(_), None) => ("--signal-on-hup", "--signal-on-term"),
         (None, Some(_)) => ("--signal-on-term", "--signal-on-hup"),
-        _ => return Vec::new(),
+        _ => return None,
     };
     if options.preset.is_some() {
-        return Vec::new();
+        return None;
     }
     let when = if given == "--signal-on-hup" { "at the end" } else { "after a restart" };
-    vec![format!(
+    Some(format!(
         "{given} is given and {missing} is not, so workers are told to stop by TERM {when}; most programs need the same \
          signal for both, give {missing} to choose"
-    )]
+    ))
 }
 
 fn restart(options: Options) -> Result<RestartVerb, UsageError> {
@@ -272,7 +295,7 @@ mod tests {
 
     use super::*;
     use crate::config::{LogTarget, Until};
-    use crate::listen_spec::ListenAddress;
+    use crate::listen_spec::{Account, ListenAddress};
     use crate::span::SpanText;
 
     fn read(line: &[&str]) -> Result<Command, UsageError> {
@@ -298,6 +321,7 @@ mod tests {
                 program: Program { name: "prog".into(), arguments: Vec::new() },
                 listeners: Vec::new(),
                 dir: None,
+                privileges: Privileges::default(),
                 interval: Duration::from_secs(1),
                 signal_on_hup: Signal::TERM,
                 signal_on_term: Signal::TERM,
@@ -329,6 +353,17 @@ mod tests {
         type Change = fn(&mut Config);
         let cases: &[(&[&str], Change)] = &[
             (&["--dir=d"], |c| c.dir = Some("d".into())),
+            (&["--user=app", "--group=33"], |c| {
+                c.privileges.user = Some(Account::Name("app".to_owned()));
+                c.privileges.group = Some(Account::Id(33));
+            }),
+            (&["--umask=027", "--no-new-privs"], |c| {
+                c.privileges.umask = Some("027".parse().unwrap());
+                c.privileges.no_new_privileges = true;
+            }),
+            (&["--rlimit=NOFILE=5", "--rlimit=core=0", "--rlimit=NOFILE=6:7"], |c| {
+                c.privileges.limits = ["CORE=0", "NOFILE=6:7"].map(|text| text.parse().unwrap()).to_vec();
+            }),
             (&["--interval=0.2"], |c| c.interval = Duration::from_millis(200)),
             (&["--interval=0"], |c| c.interval = Duration::ZERO),
             (&["--interval=5", "--interval=2"], |c| c.interval = Duration::from_secs(2)),
@@ -430,6 +465,18 @@ mod tests {
         assert!(only("--signal-on-hup=QUIT").starts_with("--signal-on-hup is given and --signal-on-term is not, so"));
         assert!(only("--signal-on-term=QUIT").starts_with("--signal-on-term is given and --signal-on-hup is not, so"));
         assert!(config(&["--signal-on-term=QUIT", "--signal-on-hup=QUIT"]).warnings.is_empty());
+    }
+
+    #[test]
+    fn a_wrapper_that_stays_in_front_is_worth_a_word() {
+        let warnings = |program: &[&str]| match read(&[&["--"], program].concat()) {
+            Ok(Command::Run(config)) => config.warnings.join("\n"),
+            other => panic!("{program:?} gave {other:?}"),
+        };
+        assert!(warnings(&["runuser", "-u", "app", "--", "x"]).contains("runuser: it stays in front of the program"));
+        assert!(warnings(&["/bin/su", "app", "-c", "x"]).contains("--user=USER"));
+        assert!(warnings(&["sudo", "-u", "app", "x"]).contains("keeps the listeners"));
+        assert_eq!(warnings(&["setpriv", "--reuid=1", "x"]) + &warnings(&["gosu", "app", "x"]), "");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use sys::signal::Signal;
 
 use crate::export::Convention;
 use crate::listen_spec::ListenSpec;
+use crate::privileges::Privileges;
 use crate::span::SpanText;
 
 /// What this invocation is to do.
@@ -44,6 +45,8 @@ pub struct Config {
     pub listeners: Vec<ListenSpec>,
     /// The directory that workers start in, instead of that of the superdaemon.
     pub dir: Option<PathBuf>,
+    /// Whom workers run as and what they may do.
+    pub privileges: Privileges,
     /// How long a worker must live to count as started, and the least time between two attempts.
     pub interval: Duration,
     /// What old generations are sent at a commit.

@@ -74,6 +74,16 @@ impl Environment {
         self.base.retain(|name, _| !stale.contains(name));
     }
 
+    /// Has workers hear of their own user instead of ours. The envdir can say otherwise.
+    pub fn tell_of_user(&mut self, variables: &[(OsString, Option<OsString>)]) {
+        for (name, value) in variables {
+            match value {
+                Some(value) => drop(self.base.insert(name.clone(), value.clone())),
+                None => drop(self.base.remove(name)),
+            }
+        }
+    }
+
     /// The directory whose files set variables: that of the option, else the one that `ENVDIR` names.
     pub fn envdir(&self) -> Option<&Path> {
         self.envdir.as_deref()

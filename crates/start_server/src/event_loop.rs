@@ -731,7 +731,8 @@ impl EventLoop {
                 let (environment, recipe) = (&self.parts.environment, &self.parts.recipe);
                 let environment = environment.for_worker(recipe.variables(), worker.generation.0, &[pid]);
                 let directory = recipe.directory();
-                Check::new(worker, command, environment, directory, now).map(Proving::Checking)
+                let privileges = recipe.privileges().plan().clone();
+                Check::new(worker, command, environment, directory, privileges, now).map(Proving::Checking)
             }
         };
         match begun {

@@ -12,7 +12,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 pub use self::listener::{is_name, parse_listener};
-pub use self::options::{Account, KeepAlive, ListenOptions, parse_defer_accept, parse_fastopen, parse_keepalive};
+pub use self::options::{
+    Account, KeepAlive, ListenOptions, parse_account, parse_defer_accept, parse_fastopen, parse_keepalive,
+};
 pub use self::options::{DEFAULT_BACKLOG, parse_backlog, parse_switch};
 pub use self::path::parse_paths;
 pub use self::port::parse_ports;

@@ -7,9 +7,11 @@ mod accepted;
 mod kept_name;
 mod listener_watch;
 mod shared_socket;
+mod turned;
 
 pub use accept_watch::{AcceptWatch, Verdict};
 pub use accepted::hold_accepted;
 pub use kept_name::{FileState, KeptName};
 pub use listener_watch::{ListenerWatch, Sight};
 pub use shared_socket::{Queues, SharedSocket};
+pub use turned::{Facts, Moment, Turned, accepted, deed, put_back, restored};

@@ -23,6 +23,7 @@ mod pid_file;
 mod placeholders;
 mod port_holders;
 mod preset;
+mod privileges;
 mod proving;
 mod readiness;
 mod run_directory;

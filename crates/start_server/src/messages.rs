@@ -13,6 +13,7 @@ use sys::signal::Signal;
 
 use crate::config::Config;
 use crate::errno::reason;
+use crate::privileges::shown;
 use crate::span::seconds_text;
 
 /// What the lines need to know besides the report.
@@ -22,6 +23,9 @@ pub struct Words {
     pub program: String,
     /// The working directory as the user wrote it.
     pub dir: String,
+    /// The user and the group of the program as they were written; empty if none was.
+    pub user: String,
+    pub group: String,
     /// What old generations are told to go with.
     pub signal_on_hup: Signal,
     /// What workers are told to go with at the end.
@@ -34,6 +38,8 @@ impl Words {
         Self {
             program: config.program.name.to_string_lossy().into_owned(),
             dir: config.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
+            user: shown(&config.privileges.user),
+            group: shown(&config.privileges.group),
             signal_on_hup: config.signal_on_hup,
             signal_on_term: config.signal_on_term,
         }
@@ -210,15 +216,47 @@ impl Words {
     fn exec_failed(&self, stage: SpawnStage, errno: i32) -> Vec<String> {
         let reason = reason(errno);
         match stage {
-            SpawnStage::Exec => vec![
-                format!("Can't exec \"{}\": {reason}", self.program),
-                format!("failed to exec {}:{reason}", self.program),
-            ],
-            SpawnStage::Directory => vec![format!("failed to chdir:{}:{reason}", self.dir)],
+            SpawnStage::Exec => {
+                let mut lines = vec![
+                    format!("Can't exec \"{}\": {reason}", self.program),
+                    format!("failed to exec {}:{reason}", self.program),
+                ];
+                lines.extend(self.not_for_user(errno, "execute the program, or enter a directory on the way to it"));
+                lines
+            }
+            SpawnStage::Directory => {
+                let mut lines = vec![format!("failed to chdir:{}:{reason}", self.dir)];
+                lines.extend(self.not_for_user(errno, "enter that directory, or one on the way to it"));
+                lines
+            }
             SpawnStage::ProcessGroup => vec![format!("failed to make a process group for the worker:{reason}")],
             SpawnStage::Descriptors => vec![format!("failed to arrange the worker's descriptors:{reason}")],
             SpawnStage::Signals => vec![format!("failed to reset the worker's signals:{reason}")],
+            SpawnStage::Limits => vec![format!(
+                "failed to set the worker's resource limits:{reason}; choose lower ones with --rlimit, or start as root"
+            )],
+            SpawnStage::Groups => vec![format!(
+                "failed to set the worker's supplementary groups:{reason}; start as root, with the capability CAP_SETGID \
+                 and outside of a user namespace that denies setgroups(2)"
+            )],
+            SpawnStage::Group => vec![format!(
+                "failed to change the worker's group{}:{reason}; start as root, with the capability CAP_SETGID",
+                to(&self.group)
+            )],
+            SpawnStage::User => vec![format!(
+                "failed to change the worker's user{}:{reason}; start as root, with the capability CAP_SETUID",
+                to(&self.user)
+            )],
+            SpawnStage::NoNewPrivileges => {
+                vec![format!("failed to give up new privileges for the worker:{reason}; leave --no-new-privs out")]
+            }
         }
+    }
+
+    /// A hint for those who have asked for another user.
+    fn not_for_user(&self, errno: i32, what: &str) -> Option<String> {
+        let is_denied = errno == rustix::io::Errno::ACCESS.raw_os_error() && !self.user.is_empty();
+        is_denied.then(|| format!("user {} may not {what}; see namei -l", self.user))
     }
 }
 
@@ -249,6 +287,12 @@ pub fn describe(failure: &Failure) -> String {
         }
         FailureKind::Exec { stage: SpawnStage::Directory, errno, .. } => {
             format!("{who} could not change to its directory: {}", reason(errno))
+        }
+        FailureKind::Exec { stage: SpawnStage::Limits, errno, .. } => {
+            format!("{who} could not get its resource limits: {}", reason(errno))
+        }
+        FailureKind::Exec { stage: SpawnStage::Groups | SpawnStage::Group | SpawnStage::User, errno, .. } => {
+            format!("{who} could not change its user or its groups: {}", reason(errno))
         }
         FailureKind::Exec { errno, .. } => format!("{who} could not be set up: {}", reason(errno)),
         FailureKind::Exited(status) => format!("{who} {} before it was ready", ended(status)),
@@ -300,6 +344,11 @@ fn after_failure(next: Next) -> String {
     }
 }
 
+/// ` to app`, where it is known.
+fn to(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" to {name}") }
+}
+
 fn list(pids: &[Pid]) -> String {
     joined(pids, ",")
 }
@@ -324,6 +373,8 @@ mod tests {
         Words {
             program: "./app".to_owned(),
             dir: "/srv".to_owned(),
+            user: "app".to_owned(),
+            group: String::new(),
             signal_on_hup: Signal::QUIT,
             signal_on_term: Signal::TERM,
         }

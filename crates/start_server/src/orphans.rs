@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A worker without a superdaemon, held so that its PID cannot pass to another process.
 #[derive(Debug)]
 pub struct Orphan {
-    /// The generation that its superdaemon made it.
+    /// The generation that its superdaemon made it, as far as it can be believed.
     pub generation: u32,
     /// The worker.
     pub pid: i32,
@@ -107,8 +107,16 @@ impl Orphan {
         if now != *marks {
             return Err(gone());
         }
-        Ok(Self { generation: now.generation, pid, variable: now.variable, process })
+        Ok(Self { generation: believed(now.generation), pid, variable: now.variable, process })
     }
+}
+
+/// The number of a generation, as a worker has it in its environment, where it can write what it likes. A number that no
+/// superdaemon has ever come to would leave none for the next generations; so it counts as the first, like a worker of
+/// which nothing is known.
+fn believed(number: u32) -> u32 {
+    const HIGHEST: u32 = 1_000_000;
+    if (1..=HIGHEST).contains(&number) { number } else { 1 }
 }
 
 /// A listener that was taken out of orphans.
@@ -212,4 +220,15 @@ pub fn unix_sockets_at(path: &Path) -> Vec<u64> {
     // The file systems that show other numbers for a file than the kernel uses (btrfs, overlayfs) need the second way.
     let by_file = sys::unix_file::sockets(path).unwrap_or_default();
     if by_file.is_empty() { holders::unix_sockets_named(path) } else { by_file }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_nobody_has_come_to_is_not_believed() {
+        assert_eq!([1, 2, 1_000_000].map(believed), [1, 2, 1_000_000]);
+        assert_eq!([0, 1_000_001, u32::MAX].map(believed), [1, 1, 1]);
+    }
 }

@@ -106,7 +106,12 @@ pub fn resume(mut resumption: Resumption) -> ExitCode {
     let listeners = or_go_back(handover::listeners(&state));
     let listeners = or_go_back(Listeners::resume(&config, listeners, inherited));
     environment.remove_stale(listeners.all());
-    let recipe = or_go_back(Recipe::new(&config, &listeners));
+    let privileges = match state.privileges.take().filter(|_| resumption.crash.is_some()) {
+        Some(before) => config.privileges.resume(before),
+        None => or_go_back(config.privileges.resolve()),
+    };
+    environment.tell_of_user(privileges.variables());
+    let recipe = or_go_back(Recipe::new(&config, privileges, &listeners));
     let run_directory = RunDirectory::open();
     let pid_file = config.pid_file.as_ref().map(|path| {
         let file = state.pid_file.and_then(|file| take(inherited, file));
@@ -196,6 +201,12 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
     for warning in &config.warnings {
         log.line(warning);
     }
+    // Before anything is bound: who they are, and whether we may run anything as them.
+    let privileges = config.privileges.resolve()?;
+    environment.tell_of_user(privileges.variables());
+    if let Some(words) = privileges.words() {
+        log.line(&format!("the program runs as {words}"));
+    }
     // Until here and while names are looked up, a Ctrl-C ends the process, and leaves nothing behind. But PID 1 gets no
     // signal that it neither handles nor blocks: the one that ends its container would be lost.
     let take_over = || SignalFd::take_over().map_err(text("failed to take over the signals"));
@@ -229,7 +240,7 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
     let mut listeners = Listeners::open(&config.listeners, passed, config.first_fd, &mut |line| log.line(&line))
         .map_err(|error| error.to_string())?;
     environment.remove_stale(listeners.all());
-    let recipe = Recipe::new(&config, &listeners)?;
+    let recipe = Recipe::new(&config, privileges, &listeners)?;
 
     // Before the PID file is written: whoever reads it can talk to us.
     let control = open_control(&config, &run_directory, &mut log)?;

@@ -13,6 +13,7 @@ use crate::environment::PORT;
 use crate::export;
 use crate::listeners::Listeners;
 use crate::placeholders::Template;
+use crate::privileges::Resolved;
 
 /// What every worker has in common.
 #[derive(Debug)]
@@ -22,14 +23,16 @@ pub struct Recipe {
     /// What tells of the listeners.
     variables: Vec<(OsString, OsString)>,
     wants_pid: bool,
+    privileges: Resolved,
 }
 
 impl Recipe {
-    /// The program of this configuration, to be run with these listeners.
+    /// The program of this configuration, to be run with these privileges and listeners.
     ///
     /// # Errors
-    /// What is wrong, as a sentence: a placeholder or a convention that does not go with the listeners.
-    pub fn new(config: &Config, listeners: &Listeners) -> Result<Self, String> {
+    /// What is wrong, as a sentence: a placeholder, a convention or a limit that does not go with the listeners.
+    pub fn new(config: &Config, privileges: Resolved, listeners: &Listeners) -> Result<Self, String> {
+        leave_room(&privileges, listeners)?;
         let exported = export::variables(&config.exports, listeners.all(), std::process::id())?;
         let name = Template::read(&config.program.name, &[]);
         let arguments = config.program.arguments.iter().map(|word| Template::read(word, listeners.all()));
@@ -38,12 +41,23 @@ impl Recipe {
             directory: config.dir.as_ref().map(|dir| c_string(dir.as_os_str())).transpose()?,
             variables: [(PORT.into(), listeners.variable())].into_iter().chain(exported).collect(),
             wants_pid: export::wants_pid(&config.exports),
+            privileges,
         })
     }
 
     /// The directory that workers start in, if not the superdaemon's.
     pub fn directory(&self) -> Option<CString> {
         self.directory.clone()
+    }
+
+    /// Whom workers run as and what they may do.
+    pub fn privileges(&self) -> &Resolved {
+        &self.privileges
+    }
+
+    /// The user that workers run as, if one was asked for: whose the files are to be that only workers use.
+    pub fn user(&self) -> Option<u32> {
+        self.privileges.user()
     }
 
     /// The variables that tell workers of the listeners, less the one that is their PID.
@@ -69,7 +83,21 @@ impl Recipe {
             descriptors: listeners.descriptors().collect(),
             ignored_signals: vec![Signal::PIPE],
             own_process_group: true,
+            privileges: self.privileges.plan().clone(),
         })
+    }
+}
+
+/// # Errors
+/// A listener would come to lie beyond the limit: a sentence.
+fn leave_room(privileges: &Resolved, listeners: &Listeners) -> Result<(), String> {
+    let highest = listeners.descriptors().map(|(_, number)| number).max().unwrap_or(0);
+    match privileges.most_descriptors() {
+        Some(most) if u64::try_from(highest).is_ok_and(|highest| highest >= most) => Err(format!(
+            "--rlimit=NOFILE={most} leaves no room for the listener at descriptor {highest}; give at least {}",
+            highest + 1
+        )),
+        _ => Ok(()),
     }
 }
 

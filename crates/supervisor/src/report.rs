@@ -297,6 +297,16 @@ pub enum SpawnStage {
     Signals,
     /// Executing the program.
     Exec,
+    /// Setting the resource limits.
+    Limits,
+    /// Setting the supplementary groups.
+    Groups,
+    /// Changing the group.
+    Group,
+    /// Changing the user.
+    User,
+    /// Giving up new privileges for good.
+    NoNewPrivileges,
 }
 
 /// Why all workers are killed.

@@ -1,6 +1,6 @@
 //! The Linux facilities that start_server needs and that no well-kept library wraps safely: signals taken by
 //! descriptor, processes with exactly the descriptors they were promised, and the way into the background.
-//! This is the only crate of the workspace with `unsafe` in it.
+//! The program has no `unsafe` but here; of the workspace, `server-starter` has some too.
 
 pub mod accept_probe;
 pub mod accounts;
@@ -15,10 +15,12 @@ pub mod listen_queue;
 pub mod passed_descriptors;
 pub mod process_tree;
 pub mod reexec;
+pub mod shared_options;
 pub mod signal;
 mod socket_diag;
 pub mod spawn;
 pub mod tcp_options;
+pub mod tcp_signatures;
 pub mod unix_file;
 pub mod unix_queue;
 pub mod unix_table;

@@ -1,6 +1,10 @@
 //! Starting a program with exactly the descriptors, signals and environment that it was promised.
 //! The event loop calls [`spawn`] for workers, `log_command` for the log command; neither ever waits for an exec.
 
+mod privileges;
+
+pub use privileges::Privileges;
+
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
@@ -21,7 +25,7 @@ pub struct Plan<'fd> {
     pub environment: Vec<CString>,
     /// The name of a variable that is to hold the process's own PID, which nobody knows before it exists.
     pub pid_variable: Option<String>,
-    /// The directory to change to first; none: the one of the caller.
+    /// The directory to change to, as the user that the program runs as; none: the one of the caller.
     pub directory: Option<CString>,
     /// The descriptors that the program gets, each with its number there. It gets the caller's 0, 1 and 2 as well
     /// unless they are close-on-exec or named here, and no others.
@@ -30,6 +34,8 @@ pub struct Plan<'fd> {
     pub ignored_signals: Vec<Signal>,
     /// Whether it leads a new process group; else it stays in the caller's.
     pub own_process_group: bool,
+    /// Whom it runs as and what it may do.
+    pub privileges: Privileges,
 }
 
 /// A child process that exists, whether it executes the program already or not.
@@ -62,7 +68,8 @@ pub enum ExecState {
     },
 }
 
-/// What a child does between its start and its program.
+/// What a child does between its start and its program. The numbers stay as they are: another image of the program may
+/// read them, and learns nothing of those that it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Making its process group.
@@ -75,10 +82,31 @@ pub enum Stage {
     Signals,
     /// Executing the program.
     Exec,
+    /// Setting its resource limits.
+    Limits,
+    /// Setting its supplementary groups.
+    Groups,
+    /// Changing its group.
+    Group,
+    /// Changing its user.
+    User,
+    /// Giving up new privileges for good.
+    NoNewPrivileges,
 }
 
 impl Stage {
-    const ALL: [Stage; 5] = [Stage::ProcessGroup, Stage::Directory, Stage::Descriptors, Stage::Signals, Stage::Exec];
+    const ALL: [Stage; 10] = [
+        Stage::ProcessGroup,
+        Stage::Directory,
+        Stage::Descriptors,
+        Stage::Signals,
+        Stage::Exec,
+        Stage::Limits,
+        Stage::Groups,
+        Stage::Group,
+        Stage::User,
+        Stage::NoNewPrivileges,
+    ];
 }
 
 /// Words that go after "failed to".
@@ -90,6 +118,11 @@ impl fmt::Display for Stage {
             Stage::Descriptors => "put the descriptors in place",
             Stage::Signals => "set the signals",
             Stage::Exec => "execute the program",
+            Stage::Limits => "set the resource limits",
+            Stage::Groups => "set the supplementary groups",
+            Stage::Group => "change the group",
+            Stage::User => "change the user",
+            Stage::NoNewPrivileges => "give up new privileges",
         })
     }
 }
@@ -193,6 +226,7 @@ struct Child<'plan> {
     placements: Vec<Placement>,
     ignored_signals: &'plan [Signal],
     own_process_group: bool,
+    privileges: &'plan Privileges,
     mark: MarkCloseOnExec,
 }
 
@@ -238,6 +272,7 @@ impl<'plan> Child<'plan> {
             placements,
             ignored_signals: &plan.ignored_signals,
             own_process_group: plan.own_process_group,
+            privileges: &plan.privileges,
             mark,
         })
     }
@@ -265,9 +300,9 @@ impl<'plan> Child<'plan> {
         if self.own_process_group && unsafe { libc::setpgid(0, 0) } != 0 {
             return Failure { stage: Stage::ProcessGroup, errno: errno() };
         }
-        // SAFETY: the path ends with a NUL.
-        if self.directory.is_some_and(|directory| unsafe { libc::chdir(directory.as_ptr()) } != 0) {
-            return Failure { stage: Stage::Directory, errno: errno() };
+        // A higher limit makes room for the descriptors, and a new user could not raise it.
+        if let Err(failed) = self.privileges.limit() {
+            return failed.into();
         }
         if let Some(entry) = &mut self.pid_entry {
             // SAFETY: only returns a number.
@@ -278,6 +313,14 @@ impl<'plan> Child<'plan> {
         }
         if let Err(errno) = self.place_descriptors(status) {
             return Failure { stage: Stage::Descriptors, errno };
+        }
+        if let Err(failed) = self.privileges.change_user() {
+            return failed.into();
+        }
+        // As the user that it is for: a file server may let nobody else in, and nobody shall be let in by our rights.
+        // SAFETY: the path ends with a NUL.
+        if self.directory.is_some_and(|directory| unsafe { libc::chdir(directory.as_ptr()) } != 0) {
+            return Failure { stage: Stage::Directory, errno: errno() };
         }
         if self.set_signals().is_err() {
             return Failure { stage: Stage::Signals, errno: errno() };
@@ -477,6 +520,12 @@ fn errno() -> c_int {
 struct Failure {
     stage: Stage,
     errno: c_int,
+}
+
+impl From<privileges::Failed> for Failure {
+    fn from((stage, errno): privileges::Failed) -> Self {
+        Self { stage, errno: errno.raw_os_error() }
+    }
 }
 
 impl Failure {
@@ -861,6 +910,84 @@ mod tests {
         let huge = vec![CString::new(vec![b'x'; 4 << 20]).unwrap()];
         let too_long = Plan { environment: huge, ..sleeper() };
         assert_eq!(told(&too_long), (Stage::Exec, libc::E2BIG, 255));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn the_numbers_of_the_stages_are_those_that_other_images_know() {
+        for (number, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, number, "{stage:?}");
+            let failure = Failure { stage, errno: libc::EPERM };
+            assert_eq!(Failure::decode(failure.encode()).map(|it| (it.stage, it.errno)), Some((stage, libc::EPERM)));
+        }
+        assert_eq!((Stage::Exec as u8, Stage::NoNewPrivileges as u8), (4, 9));
+    }
+
+    fn privileged(privileges: Privileges) -> Plan<'static> {
+        let script = "id -u; id -g; id -G; umask; ulimit -n; grep -c 'NoNewPrivs:.1' /proc/self/status; pwd";
+        let environment = words(&["PATH=/usr/bin:/bin"]);
+        Plan { arguments: words(&["/bin/sh", "-c", script]), environment, privileges, ..Plan::default() }
+    }
+
+    /// Those of a service, with everything that can be set.
+    fn of_service() -> Privileges {
+        let group = rustix::process::Gid::from_raw;
+        let limit = rustix::process::Rlimit { current: Some(50), maximum: Some(60) };
+        Privileges {
+            limits: vec![(rustix::process::Resource::Nofile, limit)],
+            umask: Some(rustix::fs::Mode::from_raw_mode(0o77)),
+            groups: Some(vec![group(64_001), group(64_005)]),
+            group: Some(group(64_001)),
+            user: Some(rustix::process::Uid::from_raw(64_001)),
+            no_new_privileges: true,
+        }
+    }
+
+    #[test]
+    fn rights_are_given_up_in_an_order_that_works() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("giving up rights: needs root; not tested");
+            return;
+        }
+        let text = output(Plan { directory: Some(c"/usr".to_owned()), ..privileged(of_service()) });
+        assert_eq!(text, "64001\n64001\n64001 64005\n0077\n50\n1\n/usr\n");
+
+        // Whoever has given up the rights cannot have them back, and each step is told by its own name.
+        in_a_process_of_its_own(|| {
+            of_service().change_user().unwrap();
+            let told = |privileges: Privileges| {
+                let child = spawn(&privileged(privileges)).unwrap();
+                let state = outcome(&child.exec);
+                assert_eq!(exit_code(child.pid), Some(255));
+                state
+            };
+            let failed = |stage| ExecState::Failed { stage, errno: libc::EPERM };
+            let (root, root_user) = (rustix::process::Gid::ROOT, rustix::process::Uid::ROOT);
+            let high = rustix::process::Rlimit { current: None, maximum: None };
+            let limits = vec![(rustix::process::Resource::Nofile, high)];
+            assert_eq!(told(Privileges { limits, ..Privileges::default() }), failed(Stage::Limits));
+            assert_eq!(told(Privileges { groups: Some(vec![root]), ..Privileges::default() }), failed(Stage::Groups));
+            assert_eq!(told(Privileges { group: Some(root), ..Privileges::default() }), failed(Stage::Group));
+            assert_eq!(told(Privileges { user: Some(root_user), ..Privileges::default() }), failed(Stage::User));
+        });
+    }
+
+    #[test]
+    fn a_directory_is_entered_with_the_rights_of_the_user() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("a directory of another user: needs root; not tested");
+            return;
+        }
+        let directory = temporary_directory("closed");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+        let user = Some(rustix::process::Uid::from_raw(64_001));
+        let plan = Plan {
+            directory: Some(CString::new(directory.to_str().unwrap()).unwrap()),
+            ..privileged(Privileges { user, ..Privileges::default() })
+        };
+        let child = spawn(&plan).unwrap();
+        assert_eq!(outcome(&child.exec), ExecState::Failed { stage: Stage::Directory, errno: libc::EACCES });
+        assert_eq!(exit_code(child.pid), Some(libc::EACCES));
         fs::remove_dir_all(directory).unwrap();
     }
 

@@ -13,8 +13,11 @@ use sys::signal::{Signal, UnknownSignal};
 
 use crate::config::{LogTarget, ReadyRule, Until};
 use crate::export::{Convention, parse_conventions};
-use crate::listen_spec::{KeepAlive, parse_backlog, parse_defer_accept, parse_fastopen, parse_keepalive, parse_switch};
+use crate::listen_spec::{
+    Account, KeepAlive, parse_account, parse_backlog, parse_defer_accept, parse_fastopen, parse_keepalive, parse_switch,
+};
 use crate::preset::Preset;
+use crate::privileges::{Limit, Mask};
 use crate::span::{SpanError, SpanText, parse_span};
 
 const LISTENERS: &str = "Listeners";
@@ -115,6 +118,26 @@ pub(super) struct Options {
     /// Directory to start the program in [default: that of start_server]
     #[arg(long, help_heading = PROGRAM, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
+
+    /// User that the program runs as, with its groups; needs root [default: that of start_server]
+    #[arg(long, help_heading = PROGRAM, value_name = "NAME|UID", value_parser = text(parse_account))]
+    pub(super) user: Option<Account>,
+
+    /// Group that the program runs as, instead of the user's [default: the user's, or that of start_server]
+    #[arg(long, help_heading = PROGRAM, value_name = "NAME|GID", value_parser = text(parse_account))]
+    pub(super) group: Option<Account>,
+
+    /// Permissions that the program's new files do not get [default: that of start_server]
+    #[arg(long, help_heading = PROGRAM, value_name = "OCTAL", value_parser = text(str::parse::<Mask>))]
+    pub(super) umask: Option<Mask>,
+
+    /// Resource limit of the program, as in NOFILE=65536; names as in setrlimit(2); repeatable [default: none]
+    #[arg(long, help_heading = PROGRAM, value_name = "NAME=SOFT[:HARD]|NAME=unlimited", value_parser = text(str::parse::<Limit>))]
+    pub(super) rlimit: Vec<Limit>,
+
+    /// Let no program that it executes give it more rights (sudo, su and the like) [default: off]
+    #[arg(long, help_heading = PROGRAM)]
+    pub(super) no_new_privs: bool,
 
     /// Directory of files that each set a variable of the program, read again at every restart [default: $ENVDIR]
     #[arg(long, help_heading = PROGRAM, value_name = "DIR")]

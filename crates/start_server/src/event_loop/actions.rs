@@ -39,6 +39,7 @@ impl EventLoop {
     }
 
     fn spawn(&mut self, generation: GenerationNumber) -> Event {
+        self.prepare_listeners();
         self.parts.service_manager.numbered(generation);
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);
@@ -56,7 +57,7 @@ impl EventLoop {
 
     fn open_notify_socket(&mut self) -> io::Result<NotifySocket> {
         let open = |run: &Result<RunDirectory, String>| match run {
-            Ok(run) => NotifySocket::open(&run.new_name(Kind::Notify)?, None).map_err(|error| {
+            Ok(run) => NotifySocket::open(&run.new_name(Kind::Notify)?, self.parts.recipe.user()).map_err(|error| {
                 let path = run.path().display();
                 io::Error::new(error.kind(), format!("failed to make a notify socket in {path}: {}", io_reason(&error)))
             }),
@@ -297,5 +298,10 @@ pub(super) fn spawn_stage(stage: Stage) -> SpawnStage {
         Stage::Descriptors => SpawnStage::Descriptors,
         Stage::Signals => SpawnStage::Signals,
         Stage::Exec => SpawnStage::Exec,
+        Stage::Limits => SpawnStage::Limits,
+        Stage::Groups => SpawnStage::Groups,
+        Stage::Group => SpawnStage::Group,
+        Stage::User => SpawnStage::User,
+        Stage::NoNewPrivileges => SpawnStage::NoNewPrivileges,
     }
 }

@@ -5,14 +5,19 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use rustix::net::sockopt;
+use rustix::process::geteuid;
 use supervisor::event::Requester;
 use supervisor::{Event, GenerationNumber, GenerationState, Instant, Pid, Role};
+use sys::shared_options::SharedOption;
+use sys::tcp_signatures::Signatures;
 
 use super::{EventLoop, now};
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
 use crate::listener_guard::{
-    AcceptWatch, FileState, KeptName, ListenerWatch, Queues, SharedSocket, Sight, Verdict, hold_accepted,
+    AcceptWatch, Facts, FileState, KeptName, ListenerWatch, Moment, Queues, SharedSocket, Sight, Turned, Verdict,
+    accepted, deed, hold_accepted, put_back, restored,
 };
 use crate::listeners::{BoundAddress, Kind, Listener, Listeners};
 use crate::messages::{plural, span};
@@ -55,6 +60,9 @@ struct Guarded {
     given_up: bool,
     /// Somebody else's file at our path, of which that was said.
     foreign: Option<FileIdentity>,
+    facts: Facts,
+    /// What the service manager has set and is left so.
+    accepted: Vec<SharedOption>,
     said: Said,
 }
 
@@ -63,6 +71,8 @@ struct Guarded {
 struct Said {
     backlog: bool,
     shut_down: bool,
+    /// What cannot be put back.
+    lasting: Vec<SharedOption>,
 }
 
 /// Who served before an event, and whether the event takes a worker away.
@@ -118,9 +128,14 @@ impl Guards {
                 guards.watch.add(place, listener.as_fd());
             }
             let backlog = SharedSocket::of(listener).queue_of_many(&queues).map_or(0, |queue| queue.backlog);
+            let facts = facts(listener);
+            // We have set nothing of the kind, so a socket of ours that has it has it of a worker.
+            let accepted = if listener.is_managers() { accepted(listener.as_fd(), facts) } else { Vec::new() };
             guards.guarded.push(Guarded {
                 backlog,
                 file,
+                facts,
+                accepted,
                 clients: AcceptWatch::Over,
                 accused: None,
                 repairs: 0,
@@ -191,13 +206,27 @@ impl EventLoop {
         self.see_to_listeners();
         self.check_files(before.gone);
         let queues = Queues::default();
+        let signatures = self.signatures();
         for place in 0..self.guards.guarded.len() {
             self.restore(place, before.gone, &queues);
+            self.put_options_back(place, before.gone, Moment::Change);
+            self.take_signatures(place, before.gone, &signatures);
         }
         self.restart_if_wanted();
         // Who was accepted by an older generation says nothing of this one: so once more when that has gone.
         if has_come || before.gone.is_some_and(|(gone, _)| current.is_some_and(|current| gone < current)) {
             self.wait_for_clients();
+        }
+    }
+
+    /// Before a generation is spawned: it is to find the listeners as the first one did.
+    pub(super) fn prepare_listeners(&mut self) {
+        // Nobody had them yet.
+        if self.supervisor.last_number() <= GenerationNumber(1) {
+            return;
+        }
+        for place in 0..self.guards.guarded.len() {
+            self.put_options_back(place, None, Moment::Spawn);
         }
     }
 
@@ -377,23 +406,36 @@ impl EventLoop {
         let (title, shared) = (title(listener), SharedSocket::of(listener));
         let mut lines = Vec::new();
         let (mut backlog_said, mut shut_down_said) = (guarded.said.backlog, guarded.said.shut_down);
+        let backlog = guarded.backlog;
         let who = |this: &Self| this.culprit(gone).name;
         // A longer queue does no harm. That of a listener which was shut down is none.
         if let Some(queue) = shared.queue_of_many(queues)
-            && queue.backlog < guarded.backlog
+            && queue.backlog < backlog
             && !shared.is_shut_down()
-            && shared.listen(guarded.backlog).is_ok()
-            && !backlog_said
         {
-            backlog_said = true;
-            lines.push(format!(
-                "the program has reduced the backlog of {title} to {}; it is {} again, and will be after each restart",
-                queue.backlog, guarded.backlog
-            ));
+            if shared.listen(backlog).is_ok() {
+                if !backlog_said {
+                    backlog_said = true;
+                    lines.push(format!(
+                        "the program has reduced the backlog of {title} to {}; it is {backlog} again, and will be after \
+                         each restart",
+                        queue.backlog
+                    ));
+                }
+            } else if let BoundAddress::Internet(address) = listener.address()
+                && shared.listen_again(*address, backlog).is_ok()
+            {
+                lines.push(format!(
+                    "{} has made a connection of the listener {title}; it listens again, the connections that waited \
+                     are lost",
+                    who(self)
+                ));
+            }
         }
-        if shared.disconnect() {
+        if shared.disconnect(listener.address()) {
+            let kind = if shared.kind == Kind::Udp { "UDP" } else { "datagram" };
             lines.push(format!(
-                "{} has connected the UDP listener {title} to one peer; it takes datagrams of all again",
+                "{} has connected the {kind} listener {title} to one peer; it takes datagrams of all again",
                 who(self)
             ));
         }
@@ -406,9 +448,74 @@ impl EventLoop {
             ));
         }
         if let Some(guarded) = self.guards.guarded.get_mut(place) {
-            guarded.said = Said { backlog: backlog_said, shut_down: shut_down_said };
+            (guarded.said.backlog, guarded.said.shut_down) = (backlog_said, shut_down_said);
         }
         lines.iter().for_each(|line| self.tell(line));
+    }
+
+    /// Sets back what a worker can set to keep clients from all others.
+    fn put_options_back(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>, moment: Moment) {
+        let Some(listener) = self.parts.listeners.all().get(place) else { return };
+        let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
+        let found = put_back(listener.as_fd(), guarded.facts, moment, &guarded.accepted);
+        if found.is_empty() {
+            return;
+        }
+        let title = title(listener);
+        let who = self.culprit(gone).name;
+        for Turned { option, failure } in found {
+            let what = deed(option, &title);
+            let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
+            let line = match failure {
+                None if moment == Moment::Spawn => {
+                    format!(
+                        "a server has {what}; it is taken back for the next generation, which may set it for itself"
+                    )
+                }
+                None => format!("{who} has {what}; {}", restored(option)),
+                Some(_) if guarded.said.lasting.contains(&option) => continue,
+                Some(errno) => {
+                    guarded.said.lasting.push(option);
+                    format!(
+                        "{who} has {what}, which cannot be undone: {}; clients may not be served until the superdaemon \
+                         is stopped and started",
+                        reason(errno.raw_os_error())
+                    )
+                }
+            };
+            self.tell(&line);
+        }
+    }
+
+    /// The keys of TCP listeners; see [`Signatures`]. Only root is told of them.
+    fn signatures(&self) -> Signatures {
+        let has_tcp = self.parts.listeners.all().iter().any(|listener| listener.kind() == Kind::Tcp);
+        if has_tcp && geteuid().is_root() { Signatures::read().unwrap_or_default() } else { Signatures::default() }
+    }
+
+    fn take_signatures(&mut self, place: usize, gone: Option<(GenerationNumber, Pid)>, signatures: &Signatures) {
+        let Some(listener) = self.parts.listeners.all().get(place) else { return };
+        if listener.kind() != Kind::Tcp {
+            return;
+        }
+        let taken = signatures.take_from(listener.as_fd());
+        let title = title(listener);
+        let what = format!("set a key of TCP_MD5SIG for the listener {title}");
+        match taken {
+            Ok(false) => {}
+            Ok(true) => {
+                let who = self.culprit(gone).name;
+                self.tell(&format!("{who} has {what}; clients without it are answered again"));
+            }
+            Err(error) => {
+                let who = self.culprit(gone).name;
+                self.tell(&format!(
+                    "{who} has {what}, which cannot be undone: {}; clients may not be served until the superdaemon is \
+                     stopped and started",
+                    io_reason(&error)
+                ));
+            }
+        }
     }
 
     /// Has the kernel tell when somebody waits, once.
@@ -492,6 +599,13 @@ impl EventLoop {
 /// A listener as it is called in a line.
 fn title(listener: &Listener) -> String {
     format!("{} (descriptor {})", listener.name(), listener.number())
+}
+
+fn facts(listener: &Listener) -> Facts {
+    let is_v6 = matches!(listener.address(), BoundAddress::Internet(address) if address.is_ipv6());
+    // Whether it is for both is asked only where it can be.
+    let takes_v4 = !is_v6 || sockopt::ipv6_v6only(listener) == Ok(false);
+    Facts { kind: listener.kind(), is_v6, takes_v4 }
 }
 
 fn leaves(state: &GenerationState) -> bool {

@@ -160,6 +160,7 @@ impl EventLoop {
             upgrade,
             apart: self.apart.pids().collect(),
             service_manager: parts.service_manager.state(&mut kept),
+            privileges: parts.recipe.privileges().state(),
             trial: succession.trial.as_ref().map(|trial| state::Trial { pid: trial.pid, request: trial.request }),
         };
         (state, kept)
@@ -184,7 +185,7 @@ impl EventLoop {
         let notes = state.generations.into_iter().map(|(number, notes)| {
             let notes = Notes {
                 worker: notes.worker,
-                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, None, inherited)),
+                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, parts.recipe.user(), inherited)),
                 ready_by: notes.ready_by,
                 says: notes.says,
                 rule: notes.rule.parse().unwrap_or(ReadyRule::Alive),
@@ -341,13 +342,19 @@ impl EventLoop {
     /// A worker that was spawned in the turn of the crash is nobody's: it is ended, and its number is taken. What that
     /// means is said at the end of the line.
     fn end_lost_attempts(&mut self, meaning: &str) {
+        // As many are not spawned in one turn. A worker can write any number into its environment.
+        const MOST: u32 = 16;
         let us = rustix::process::getpid().as_raw_pid();
         let last = self.supervisor.last_number().0;
-        let asked: Vec<i32> = process_tree::descendants(us).into_iter().filter(|pid| !self.apart.has(*pid)).collect();
+        let is_lost = |number: &u32| *number > last && *number - last <= MOST;
+        // It is our child, and what it has left is too; the workers of another superdaemon, which is our worker, are not.
+        let is_child = |pid: &i32| process_tree::read(*pid).is_some_and(|process| process.parent == us);
+        let asked = process_tree::descendants(us).into_iter().filter(|pid| is_child(pid) && !self.apart.has(*pid));
+        let asked: Vec<i32> = asked.collect();
         let number = |value: OsString| -> Option<u32> { value.to_str()?.parse().ok() };
         let lost: Vec<(i32, u32)> = process_tree::variables(&asked, "SERVER_STARTER_GENERATION", MARK_PATIENCE)
             .into_iter()
-            .filter_map(|(pid, value)| Some((pid, number(value).filter(|&number| number > last)?)))
+            .filter_map(|(pid, value)| Some((pid, number(value).filter(is_lost)?)))
             .collect();
         for (pid, number) in lost {
             self.supervisor.skip_numbers(GenerationNumber(number));

@@ -90,6 +90,22 @@ pub struct State {
     /// The service manager, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_manager: Option<ServiceManager>,
+    /// Who was looked up for the workers to run as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privileges: Option<Privileges>,
+}
+
+/// Whom workers run as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// The user.
+    pub user: Option<u32>,
+    /// The group.
+    pub group: Option<u32>,
+    /// The supplementary groups.
+    pub groups: Option<Vec<u32>>,
+    /// What the environment says of the user; without a value, nothing.
+    pub variables: Vec<(Text, Option<Text>)>,
 }
 
 /// What the service manager has been told.

@@ -200,7 +200,7 @@ fn examine(text: &[u8], mut inherited: Inherited) -> Result<(), String> {
     // The files are another process's.
     listeners.iter_mut().for_each(|listener| listener.file = None);
     let listeners = Listeners::resume(&wanted, listeners, &mut inherited)?;
-    Recipe::new(&wanted, &listeners).map(drop)
+    Recipe::new(&wanted, wanted.privileges.resolve()?, &listeners).map(drop)
 }
 
 /// The configuration that a command line stands for.

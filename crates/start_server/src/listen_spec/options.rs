@@ -149,7 +149,11 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, &'static str> {
     }
 }
 
-pub(super) fn parse_account(text: &str) -> Result<Account, &'static str> {
+/// A name, or a number.
+///
+/// # Errors
+/// What was expected, in words.
+pub fn parse_account(text: &str) -> Result<Account, &'static str> {
     match text.parse() {
         _ if text.is_empty() => Err("name or number expected"),
         // The highest one means "leave it" to chown(2).

@@ -11,7 +11,7 @@ use sys::listen_queue::{self, ListenQueue};
 use sys::unix_queue::UnixQueues;
 use sys::waiting_clients;
 
-use crate::listeners::{Kind, Listener};
+use crate::listeners::{BoundAddress, Kind, Listener};
 
 /// A listener's socket.
 #[derive(Clone, Copy, Debug)]
@@ -69,22 +69,43 @@ impl<'a> SharedSocket<'a> {
         listen(self.socket, i32::try_from(backlog).unwrap_or(i32::MAX))
     }
 
-    /// Has a TCP socket listen again that was shut down, at its address.
+    /// Has a TCP socket listen again that was shut down, or that somebody has made a connection of, at its address.
     ///
     /// # Errors
     /// See listen(2) and bind(2).
     pub fn listen_again(self, address: SocketAddr, backlog: u32) -> rustix::io::Result<()> {
         // A port that the kernel chose is given up by a shutdown. Any other is not, and cannot be bound twice.
         match bind(self.socket, &address) {
-            Ok(()) | Err(Errno::INVAL) => self.listen(backlog)?,
+            Ok(()) | Err(Errno::INVAL) => {}
             Err(errno) => return Err(errno),
+        }
+        match self.listen(backlog) {
+            // Somebody has made a connection of it, by a connect(2) to no address and another one after that.
+            Err(Errno::INVAL) => {
+                connect_unspec(self.socket)?;
+                match bind(self.socket, &address) {
+                    Ok(()) | Err(Errno::INVAL) => self.listen(backlog)?,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            listens => listens?,
         }
         let stays = getsockname(self.socket)? == address.into() && !self.is_shut_down();
         if stays { Ok(()) } else { Err(Errno::ADDRNOTAVAIL) }
     }
 
-    /// Undoes a connect(2), after which a UDP socket takes datagrams of one peer only. Whether there was one.
-    pub fn disconnect(self) -> bool {
-        self.kind == Kind::Udp && getpeername(self.socket).is_ok() && connect_unspec(self.socket).is_ok()
+    /// Undoes a connect(2), after which a datagram socket takes datagrams of one peer only. Whether there was one.
+    pub fn disconnect(self, address: &BoundAddress) -> bool {
+        let is_connected = !self.kind.is_stream() && getpeername(self.socket).is_ok();
+        if !is_connected || connect_unspec(self.socket).is_err() {
+            return false;
+        }
+        // With the peer goes a port that the kernel has chosen.
+        if let BoundAddress::Internet(address) = address
+            && getsockname(self.socket).is_ok_and(|bound| bound != (*address).into())
+        {
+            return bind(self.socket, address).is_ok();
+        }
+        true
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, test_kill_process_group};
 use supervisor::{ExitStatus, GenerationNumber, Instant, RunningWorker};
 use sys::process_tree::{self, Mark};
-use sys::spawn::{Plan, spawn};
+use sys::spawn::{Plan, Privileges, spawn};
 
 use crate::handover::state;
 
@@ -31,6 +31,7 @@ pub struct Check {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     directory: Option<CString>,
+    privileges: Privileges,
     pause: Duration,
     state: State,
 }
@@ -42,7 +43,8 @@ enum State {
 }
 
 impl Check {
-    /// Prepares the checks of a worker. `environment` is the worker's, and `SERVER_STARTER_PID` with it.
+    /// Prepares the checks of a worker. `environment` is the worker's, and `SERVER_STARTER_PID` with it. The privileges
+    /// are the worker's, too: what the service can influence must not run with more rights.
     ///
     /// # Errors
     /// The command contains a zero byte.
@@ -51,6 +53,7 @@ impl Check {
         command: &str,
         environment: Vec<CString>,
         directory: Option<CString>,
+        privileges: Privileges,
         now: Instant,
     ) -> io::Result<Self> {
         let arguments = [SHELL, "-c", command];
@@ -59,6 +62,7 @@ impl Check {
             arguments: arguments.into_iter().map(CString::new).collect::<Result<_, _>>()?,
             environment,
             directory,
+            privileges,
             pause: FIRST_PAUSE,
             state: State::Pausing { until: now },
         })
@@ -138,6 +142,7 @@ impl Check {
             descriptors: vec![(nothing.as_fd(), 0)],
             ignored_signals: Vec::new(),
             own_process_group: true,
+            privileges: self.privileges.clone(),
         })?;
         Ok(spawned.pid)
     }

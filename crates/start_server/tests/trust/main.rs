@@ -22,4 +22,6 @@ mod notify;
 mod other_user;
 mod pid_file;
 mod traps;
+mod turned_workers;
+mod users;
 mod version_0_1;
