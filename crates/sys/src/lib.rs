@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod background;
 pub mod children;
 pub mod credentials;
+pub mod file_mode;
 pub mod idle_memory;
 pub mod inet_sockets;
 pub mod listen_queue;
