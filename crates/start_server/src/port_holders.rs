@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use sys::inet_sockets::Protocol;
 use sys::inet_sockets::bound_to;
 
+use crate::printable::printable;
+
 /// A process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -99,8 +101,9 @@ fn processes_with(sockets: &HashSet<String>) -> Vec<Holder> {
     pids.into_iter()
         .filter(|pid| holds_one(*pid))
         .map(|pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            Holder { pid, name: name.trim_end().to_owned() }
+            let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let name = String::from_utf8_lossy(&name);
+            Holder { pid, name: printable(name.trim_end()).into_owned() }
         })
         .collect()
 }
