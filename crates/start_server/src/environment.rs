@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use self::control_variables::{AUTO_RESTART_INTERVAL, ControlVariables, ENABLE_AUTO_RESTART, KILL_OLD_DELAY};
+use self::envdir::{Envdir, Unread};
 use crate::config::EnvironmentOptions;
 use crate::export::stale;
 use crate::handover::state::Text;
@@ -79,12 +80,34 @@ impl Environment {
         self.envdir.as_deref()
     }
 
-    /// Reads the envdir anew. A missing directory sets nothing; one that cannot be read leaves all as it was.
+    /// Reads the envdir for the first time: what is wrong with it as a whole is found out before anything runs.
+    ///
+    /// Returned are warnings, as sentences.
+    ///
+    /// # Errors
+    /// It is not to be believed: a sentence.
+    pub fn load(&mut self) -> Result<Vec<String>, String> {
+        let Some(dir) = &self.envdir else { return Ok(Vec::new()) };
+        match envdir::read(dir) {
+            Err(Unread::Unbelieved(why)) => Err(format!("failed to read the envdir {}: {why}", dir.display())),
+            read => Ok(self.take(read)),
+        }
+    }
+
+    /// Reads the envdir anew. A missing directory sets nothing; one that cannot be read, or is not to be believed, leaves
+    /// all as it was.
     ///
     /// Returned are warnings, as sentences, about what is wrong now and was not the last time.
     pub fn reload(&mut self) -> Vec<String> {
+        match &self.envdir {
+            Some(dir) => self.take(envdir::read(dir)),
+            None => Vec::new(),
+        }
+    }
+
+    fn take(&mut self, read: Result<Envdir, Unread>) -> Vec<String> {
         let Some(dir) = &self.envdir else { return Vec::new() };
-        let faults = match envdir::read(dir) {
+        let faults = match read {
             Ok(found) => {
                 self.overlay = found.variables;
                 found.faults

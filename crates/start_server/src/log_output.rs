@@ -3,10 +3,7 @@
 //! limit, and then counted.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,17 +12,10 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::handover::state;
+use crate::printable::printable;
 
 /// The lines that wait for their reader may take up as many bytes.
 const LIMIT: usize = 64 * 1024;
-
-/// Opens a log file for appending, and creates it if need be.
-///
-/// # Errors
-/// Those of open(2).
-pub fn open_log_file(path: &Path) -> io::Result<OwnedFd> {
-    Ok(OpenOptions::new().append(true).create(true).open(path)?.into())
-}
 
 /// The way to the log.
 #[derive(Debug)]
@@ -82,11 +72,12 @@ impl LogOutput {
         self.flush();
     }
 
-    /// Writes a line, at once if possible, else as soon as [`LogOutput::flush`] can. The text has no line end.
+    /// Writes a line, at once if possible, else as soon as [`LogOutput::flush`] can. Whatever is in the text, it is one
+    /// line of the log.
     pub fn line(&mut self, text: &str) {
         self.flush();
         self.announce_loss();
-        let line = Line { bytes: format!("{text}\n").into_bytes(), stands_for: 1 };
+        let line = Line { bytes: format!("{}\n", printable(text)).into_bytes(), stands_for: 1 };
         if self.lost > 0 || !self.has_room_for(&line) {
             self.lost = self.lost.saturating_add(1);
             return;
@@ -366,7 +357,7 @@ mod tests {
         inherited.write_all(b"worker\n").unwrap();
         output.line("superdaemon again");
         assert_eq!(fs::read_to_string(&path).unwrap(), "superdaemon\nworker\nsuperdaemon again\n");
-        let mut log: File = open_log_file(&path).unwrap().into();
+        let mut log: File = crate::files::open_log_file(&path).unwrap().into();
         log.write_all(b"appended\n").unwrap();
         assert!(fs::read_to_string(&path).unwrap().ends_with("again\nappended\n"));
         fs::remove_file(&path).unwrap();

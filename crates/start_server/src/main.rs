@@ -9,6 +9,7 @@ mod errno;
 mod event_loop;
 mod export;
 mod file_identity;
+mod files;
 mod handover;
 mod listen_spec;
 mod listener_guard;
@@ -22,6 +23,7 @@ mod pid_file;
 mod placeholders;
 mod port_holders;
 mod preset;
+mod printable;
 mod proving;
 mod readiness;
 mod service_manager;
@@ -35,6 +37,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use config::Command;
+use printable::printable_lines;
 use sys::reexec::Arrival;
 
 /// The command line, a file or the environment was not as it must be (sysexits are not used: scripts test for 0).
@@ -46,14 +49,14 @@ fn main() -> ExitCode {
         Ok(Some(Arrival::Trial { state, inherited })) => return handover::answer_trial(&state, inherited),
         Ok(Some(Arrival::Resumption(resumption))) => return superdaemon::resume(resumption),
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("there is no state to go on from: {error}\n"));
+            say(&mut std::io::stderr(), &printable_lines(&format!("there is no state to go on from: {error}\n")));
             return ExitCode::FAILURE;
         }
     }
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("{error}\n"));
+            say(&mut std::io::stderr(), &printable_lines(&format!("{error}\n")));
             return ExitCode::from(USAGE);
         }
     };

@@ -20,12 +20,14 @@ use crate::control_socket::ControlSocket;
 use crate::environment::Environment;
 use crate::errno::io_reason;
 use crate::event_loop::{Arrival, EventLoop, Parts, Succession, now};
+use crate::files::open_log_file;
 use crate::handover::descriptor::take;
 use crate::handover::{self, Unknown};
 use crate::listeners::{Listeners, PassedSockets, resolve_hosts};
 use crate::log_command::LogCommand;
-use crate::log_output::{LogOutput, open_log_file};
+use crate::log_output::LogOutput;
 use crate::pid_file::PidFile;
+use crate::printable::printable_lines;
 use crate::readiness::check::SHELL;
 use crate::service_manager::ServiceManager;
 use crate::service_manager::passed::{self, Passed};
@@ -174,7 +176,7 @@ fn own_path(first_word: Option<&OsString>) -> PathBuf {
 fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Result<(Parts, Succession), String> {
     let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
     let mut log = LogOutput::on(std::io::stderr().as_fd());
-    for warning in environment.reload() {
+    for warning in environment.load()? {
         log.line(&warning);
     }
     if matches!(config.ready, ReadyRule::Exec(_)) && !Path::new(SHELL).exists() {
@@ -321,6 +323,6 @@ fn text<E: Display>(what: &'static str) -> impl Fn(E) -> String {
 
 fn complain(error: &str) -> ExitCode {
     // That standard error is closed too cannot be told to anybody.
-    let _ = writeln!(std::io::stderr(), "{error}");
+    let _ = writeln!(std::io::stderr(), "{}", printable_lines(error));
     ExitCode::FAILURE
 }

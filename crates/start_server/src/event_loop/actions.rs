@@ -13,8 +13,9 @@ use sys::signal::{Signal, send, send_group};
 
 use super::{EventLoop, LogExcerpt, LogOutput, LogTarget, Newborn, Notes, NotifySocket, ReadyRule, Stage, now};
 use crate::errno::io_reason;
-use crate::log_output::open_log_file;
+use crate::files::open_log_file;
 use crate::messages::{describe, status_of};
+use crate::printable::printable;
 use crate::superdaemon::redirect;
 
 /// As many of the last lines are kept for the launcher.
@@ -39,8 +40,8 @@ impl EventLoop {
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);
         }
-        if let Some(LogTarget::File(path)) = &self.parts.config.log {
-            self.excerpt = Some(LogExcerpt::from_now(path));
+        if let Some(LogTarget::File(_)) = &self.parts.config.log {
+            self.excerpt = Some(LogExcerpt::from_now(io::stderr().as_fd()));
         }
         match self.try_spawn(generation) {
             Ok(pid) => Event::Spawned { generation, pid },
@@ -166,6 +167,7 @@ impl EventLoop {
 
     /// Says something in the log, and to everybody who waits for something.
     pub(super) fn tell(&mut self, line: &str) {
+        let line = &*printable(line);
         if let Some(excerpt) = &mut self.excerpt {
             excerpt.without(line);
         }
@@ -215,7 +217,7 @@ impl EventLoop {
                 generation: failure.map(|failure| failure.generation.0),
                 status: failure.and_then(|failure| status_of(&failure)).map(|status| status.0),
                 kept: kept.map(number),
-                log: self.excerpt.as_ref().map(LogExcerpt::lines).unwrap_or_default(),
+                log: self.excerpt.as_ref().map(|excerpt| excerpt.lines(io::stderr().as_fd())).unwrap_or_default(),
             },
             Outcome::TimedOut { committed, serving, abandoned } => {
                 let draining = if committed.is_some() { self.draining() } else { Vec::new() };

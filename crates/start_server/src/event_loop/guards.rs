@@ -11,6 +11,7 @@ use supervisor::{Event, GenerationNumber, GenerationState, Instant, Pid, Role};
 use super::{EventLoop, now};
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
+use crate::files::Directories;
 use crate::listener_guard::{
     AcceptWatch, FileState, KeptName, ListenerWatch, Queues, SharedSocket, Sight, Verdict, hold_accepted,
 };
@@ -101,8 +102,10 @@ impl Guards {
             asked_at: None,
         };
         let queues = Queues::default();
+        let mut directories = Directories::default();
         for (place, listener) in listeners.all().iter().enumerate() {
-            let file = listener.file().and_then(|(path, identity)| KeptName::of(path, identity).ok());
+            let file = listener.file();
+            let file = file.and_then(|(path, identity)| KeptName::of(path, identity, &mut directories).ok());
             if let Some(file) = &file {
                 guards.watch.add_file(file.path());
                 if !file.is_kept() {
@@ -284,7 +287,10 @@ impl EventLoop {
         }
         file.give_way();
         let bound = self.parts.listeners.bind_again(place, file.mode()).map_err(|error| error.to_string());
-        let renewed = bound.and_then(|()| file.renewed().map_err(|error| io_reason(&error)));
+        let renewed = bound.and_then(|()| {
+            let listener = self.parts.listeners.all().get(place).ok_or_else(String::new)?;
+            file.renewed(listener.as_fd()).map_err(|error| io_reason(&error))
+        });
         match (renewed, self.parts.listeners.all().get(place)) {
             (Ok(renewed), Some(listener)) => {
                 self.guards.watch.add_file(renewed.path());

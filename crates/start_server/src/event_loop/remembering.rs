@@ -196,7 +196,7 @@ impl EventLoop {
         let newborns = newborns.collect();
         let orphans = state.orphans.into_iter().filter_map(|orphan| Orphan::resume(orphan, inherited)).collect();
         let excerpt = match (&parts.config.log, state.excerpt) {
-            (Some(LogTarget::File(path)), Some(excerpt)) => Some(LogExcerpt::resume(path, excerpt)),
+            (Some(LogTarget::File(_)), Some(excerpt)) => Some(LogExcerpt::resume(excerpt)),
             _ => None,
         };
         let voice = state.launcher.and_then(|launcher| take(inherited, launcher)).map(Into::into);

@@ -1,6 +1,15 @@
 //! Other users, other namespaces and workers that have turned: what none of them may stop, command, read or fill.
 //! `SECURITY.md` has the table of which each row is a test here.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test reports what fails by panicking, and what it leaves out on standard error"
+)]
+
 #[path = "../world/mod.rs"]
 mod world;
 
