@@ -11,6 +11,9 @@ pub struct Status {
     pub pid: i32,
     /// How long it has been running.
     pub running_for_ms: u64,
+    /// Where it answers commands; none if it has no control socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_socket: Option<String>,
     /// The program that it runs, as typed.
     pub command: Vec<String>,
     /// The readiness rule in force: `alive`, `notify`, `accept` or `exec`.

@@ -4,25 +4,26 @@
 //! Nothing that a client does may delay or end the superdaemon: all is non-blocking, every buffer has a limit, and
 //! whoever says nothing for a while is sent away.
 
+mod endpoint;
+
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use control::{Reply, Request, decode_request, encode};
 use rustix::event::PollFlags;
-use rustix::process::{Resource, geteuid, getrlimit, umask};
+use rustix::process::{Resource, geteuid, getrlimit};
 use supervisor::{Instant, RequestId};
 use sys::credentials;
 use sys::reexec::Inherited;
 
-use crate::errno::io_reason;
-use crate::file_identity::FileIdentity;
 use crate::handover::descriptor::{Kept, take as take_over};
 use crate::handover::state;
+use crate::run_directory::RunDirectory;
+use crate::trusted_users::{Trusted, TrustedUsers};
+use endpoint::Endpoint;
 
 /// As many connections are served at a time, or fewer where descriptors are scarce.
 const MOST_CLIENTS: usize = 256;
@@ -39,17 +40,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After it ran out of descriptors, the socket rests.
 const REST: Duration = Duration::from_secs(1);
 
-/// The abstract name of the control socket of the superdaemon with this PID.
-pub fn abstract_name(pid: i32) -> String {
-    format!("start_server/{pid}")
-}
-
 /// The control socket with its clients.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
-    /// The file to remove at the end, if it still is ours.
-    file: Option<(PathBuf, FileIdentity)>,
+    endpoint: Endpoint,
+    /// Who may connect.
+    users: TrustedUsers,
     /// In the order in which they came.
     clients: Vec<Client>,
     most_clients: usize,
@@ -91,40 +87,37 @@ enum State {
 }
 
 impl ControlSocket {
-    /// Opens the socket: at `path`, which only our user can use, or at the abstract name of our PID.
+    /// Opens the socket: at `path`, or if there is none in the run directory. Only our user and root can use it.
     ///
     /// # Errors
-    /// A sentence. A socket file that nobody listens on is replaced; anything else at `path` is left alone.
-    pub fn open(path: Option<&Path>, pid: u32) -> Result<Self, String> {
-        let (listener, file) = match path {
-            None => {
-                let name = abstract_name(i32::try_from(pid).unwrap_or(0));
-                let listener = SocketAddr::from_abstract_name(&name)
-                    .and_then(|address| UnixListener::bind_addr(&address))
-                    .map_err(|error| format!("failed to open the control socket @{name}: {}", io_reason(&error)))?;
-                (listener, None)
-            }
-            Some(path) => {
-                let (listener, identity) = listen_at(path)?;
-                (listener, Some((path.to_owned(), identity)))
+    /// A sentence.
+    pub fn open(path: Option<&Path>, run: &Result<RunDirectory, String>) -> Result<Self, String> {
+        let endpoint = match (path, run) {
+            (Some(path), _) => Endpoint::at(path)?,
+            (None, Ok(run)) => Endpoint::within(run)?,
+            (None, Err(why)) => {
+                return Err(format!(
+                    "there is no directory for the control socket that only this user can write to ({why}); make one, or \
+                     give --control-socket"
+                ));
             }
         };
-        listener
-            .set_nonblocking(true)
-            .map_err(|error| format!("failed to make the control socket non-blocking: {}", io_reason(&error)))?;
-        let most_clients = most_clients(&listener);
-        Ok(Self { listener, file, clients: Vec::new(), most_clients, last_id: 0, rests_until: None })
+        Ok(Self {
+            most_clients: most_clients(&endpoint.listener),
+            endpoint,
+            users: TrustedUsers::of_this_process(),
+            clients: Vec::new(),
+            last_id: 0,
+            rests_until: None,
+        })
     }
 
     /// What the next image of the program has to know of it.
     pub fn state(&self, kept: &mut Kept) -> state::Control {
-        let file = |(path, identity): &(PathBuf, FileIdentity)| state::File {
-            path: path.as_path().into(),
-            identity: *identity,
-        };
+        let (listener, file) = self.endpoint.state(kept);
         state::Control {
-            listener: kept.keep(self.listener.as_fd()),
-            file: self.file.as_ref().map(file),
+            listener,
+            file: Some(file),
             clients: self.clients.iter().map(|client| client.state(kept)).collect(),
             last_id: self.last_id,
             rests_until: self.rests_until,
@@ -134,24 +127,38 @@ impl ControlSocket {
     /// The socket as the image before had it, with all who are connected. Who is not any more is not missed.
     ///
     /// # Errors
-    /// The socket is not there.
-    pub fn resume(control: state::Control, inherited: &mut Inherited) -> Result<Self, String> {
-        let listener = take_over(inherited, control.listener).ok_or("the control socket is not there")?;
-        let listener = UnixListener::from(listener);
+    /// The socket is not there, and no other can be opened.
+    pub fn resume(
+        control: state::Control,
+        path: Option<&Path>,
+        run: &Result<RunDirectory, String>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, String> {
         let clients = control.clients.into_iter().filter_map(|client| Client::resume(client, inherited)).collect();
-        Ok(Self {
-            most_clients: most_clients(&listener),
-            listener,
-            file: control.file.map(|file| (file.path.into(), file.identity)),
-            clients,
-            last_id: control.last_id,
-            rests_until: control.rests_until,
-        })
+        let before = Endpoint::resume(control.listener, control.file, inherited);
+        let anew = match before {
+            Some(endpoint) => Self {
+                most_clients: most_clients(&endpoint.listener),
+                endpoint,
+                users: TrustedUsers::of_this_process(),
+                clients: Vec::new(),
+                last_id: 0,
+                rests_until: None,
+            },
+            None => Self::open(path, run)?,
+        };
+        Ok(Self { clients, last_id: control.last_id, rests_until: control.rests_until, ..anew })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.endpoint.path()
     }
 
     /// What to poll, and for what.
     pub fn descriptors(&self) -> impl Iterator<Item = (End, BorrowedFd<'_>, PollFlags)> {
-        let listener = self.rests_until.is_none().then(|| (End::Listener, self.listener.as_fd(), PollFlags::IN));
+        let listener =
+            self.rests_until.is_none().then(|| (End::Listener, self.endpoint.listener.as_fd(), PollFlags::IN));
         let clients =
             self.clients.iter().map(|client| (End::Client(client.id), client.stream.as_fd(), client.wishes()));
         listener.into_iter().chain(clients)
@@ -224,16 +231,12 @@ impl ControlSocket {
         for client in &mut self.clients {
             let _ = client.flush();
         }
-        if let Some((path, identity)) = &self.file
-            && identity.is_at(path)
-        {
-            let _ = std::fs::remove_file(path);
-        }
+        self.endpoint.remove();
     }
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..MOST_AT_ONCE {
-            match self.listener.accept() {
+            match self.endpoint.listener.accept() {
                 Ok((stream, _)) => self.admit(stream, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -260,9 +263,10 @@ impl ControlSocket {
             is_silent: false,
             until: Some(now.plus(PATIENCE)),
         };
-        let us = geteuid();
-        match credentials::of_peer(&client.stream) {
-            Ok(peer) if peer.uid == us.as_raw() || peer.uid == 0 => {
+        // Connections do not take this over from the listener.
+        credentials::refuse_descriptors(&client.stream);
+        match credentials::of_peer(&client.stream).map(|peer| self.users.trust(peer.uid)) {
+            Ok(Trusted::Yes) => {
                 if self.has_room() {
                     self.clients.push(client);
                 } else {
@@ -272,7 +276,8 @@ impl ControlSocket {
                 }
             }
             _ => {
-                let reason = format!("only user {} and root may talk to this superdaemon", us.as_raw());
+                let us = geteuid().as_raw();
+                let reason = format!("only user {us} and root may talk to this superdaemon");
                 client.answer(&Reply::Error { reason }, now);
             }
         }
@@ -433,25 +438,4 @@ fn most_clients(listener: &UnixListener) -> usize {
 
 fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-fn listen_at(path: &Path) -> Result<(UnixListener, FileIdentity), String> {
-    let failed = |error: io::Error| {
-        let why = io_reason(&error);
-        format!("failed to open the control socket {}: {why}; give a path in a directory of yours", path.display())
-    };
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if UnixStream::connect(path).is_ok() {
-            return Err(format!(
-                "the control socket {} is in use by another superdaemon; stop that one, or give another path",
-                path.display()
-            ));
-        }
-        std::fs::remove_file(path).map_err(failed)?;
-    }
-    let before = umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    umask(before);
-    let listener = listener.map_err(failed)?;
-    Ok((listener, FileIdentity::at(path).map_err(failed)?))
 }

@@ -46,6 +46,7 @@ use crate::pid_file::PidFile;
 use crate::proving::{Looking, Proving};
 use crate::readiness::check::Check;
 use crate::readiness::notify::{Message, NotifySocket};
+use crate::run_directory::RunDirectory;
 use crate::service_manager::ServiceManager;
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
@@ -56,6 +57,8 @@ use strays::Strays;
 #[derive(Debug)]
 pub struct Parts {
     pub config: Config,
+    /// Where sockets and locks of ours are; or why there is no such directory.
+    pub run_directory: Result<RunDirectory, String>,
     pub signals: SignalFd,
     pub environment: Environment,
     pub listeners: Listeners,

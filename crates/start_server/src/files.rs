@@ -22,15 +22,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags, fcntl_setfl, fstat, fstatfs, fstatvfs,
     getxattr, linkat, openat, openat2, readlinkat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
+use rustix::process::getegid;
 
 use crate::file_identity::FileIdentity;
+use crate::trusted_users::{Trusted, TrustedUsers};
 
 /// As many links are followed on one path, as by the kernel.
 const MOST_LINKS: usize = 40;
@@ -133,7 +135,8 @@ fn has_access_list(file: impl AsFd) -> bool {
 
 /// Whether this is root or our user.
 pub fn is_ours(user: u32) -> bool {
-    user == 0 || user == geteuid().as_raw()
+    static TRUSTED: OnceLock<TrustedUsers> = OnceLock::new();
+    TRUSTED.get_or_init(TrustedUsers::of_this_process).trust(user) == Trusted::Yes
 }
 
 fn refusal(why: String) -> io::Error {

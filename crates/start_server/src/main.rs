@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod control_address;
 mod control_socket;
 mod envdir_watch;
 mod environment;
@@ -26,10 +27,13 @@ mod preset;
 mod printable;
 mod proving;
 mod readiness;
+mod run_directory;
 mod service_manager;
 mod span;
 mod status_file;
 mod superdaemon;
+mod superdaemon_process;
+mod trusted_users;
 mod verbs;
 mod worker;
 

@@ -1,24 +1,34 @@
 //! The PID file: names the superdaemon, and is locked as long as it lives, so that two never share one.
-//! Taken before anything is bound; the verbs look into it to find whom to address.
+//! Taken before anything is bound; the commands look into it to find whom to address.
+//!
+//! Whoever can read the file can lock it. So there is a second lock, of a file in the run directory that only our user
+//! can open, and that one decides; the lock of the PID file itself is there for those who wait for it, as `--stop` of
+//! Server::Starter does, and to see that one of those runs. If somebody else holds it, the file is replaced by another.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use sys::process_tree;
 
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
+use crate::run_directory::{Lock, NotLocked, RunDirectory, lock_name};
+use crate::superdaemon_process::{has_open, identify};
 
-/// A PID file that this process holds the lock of. The lock belongs to the open file, which no
-/// other program inherits.
+/// Others read it, whatever the umask of whoever has started us.
+const MODE: u32 = 0o644;
+
+/// A PID file that is this process's. The locks belong to open files, which no other program inherits.
 ///
 /// If it is dropped without [`PidFile::remove`], as when the start fails, a file that we made or wrote is removed and
 /// one that was there before is left as it was.
@@ -26,20 +36,35 @@ use crate::file_identity::FileIdentity;
 pub struct PidFile {
     path: PathBuf,
     file: File,
+    /// Where our file is until it is written, if another one is to be replaced by it.
+    beside: Option<PathBuf>,
     /// Whether the file is our work, to be removed.
     ours: bool,
+    /// The lock that decides. None where there is no run directory.
+    lock: Option<Lock>,
 }
 
-/// What a PID file says about the superdaemon it belongs to.
+/// What a PID file says, and who can have written that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The superdaemon of this PID holds the lock.
-    Running(i32),
-    /// Nobody holds the lock: the process of this PID is gone, or it belongs to an implementation that does not lock.
-    Unlocked(i32),
-    /// There is nothing in it: a superdaemon is about to start, or never did.
+pub struct Inspection {
+    /// What is in it.
+    pub content: Content,
+    /// The user whose file it is.
+    pub owner: u32,
+    /// Its permissions, as in `0o644`.
+    pub mode: u32,
+    /// Which file it is.
+    pub identity: FileIdentity,
+}
+
+/// What is in a PID file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The process that it names.
+    Pid(i32),
+    /// Nothing: a superdaemon is about to start, or never did.
     Empty,
-    /// What is in it is not a PID.
+    /// Something that is not a PID.
     Garbage,
 }
 
@@ -56,36 +81,79 @@ impl fmt::Display for PidFileError {
 impl std::error::Error for PidFileError {}
 
 impl PidFile {
-    /// Opens or creates the file and locks it. Its content stays as it is.
+    /// Opens or creates the file and locks it. Its content stays as it is. `report` gets lines to log.
     ///
     /// # Errors
-    /// It cannot be opened, it is not a regular file, or another superdaemon holds the lock.
-    pub fn lock(path: &Path) -> Result<PidFile, PidFileError> {
+    /// It cannot be opened, it is not a regular file, it is another user's, or another superdaemon runs with it.
+    pub fn lock(
+        path: &Path,
+        run: Option<&RunDirectory>,
+        report: &mut dyn FnMut(String),
+    ) -> Result<PidFile, PidFileError> {
+        let lock = match run {
+            Some(run) => take_own_lock(path, run)?,
+            None => None,
+        };
         loop {
             let (file, created) = open(path).map_err(|error| cannot_open(path, &error))?;
             let metadata = file.metadata().map_err(|error| cannot_open(path, &error))?;
-            if !metadata.is_file() {
-                return Err(PidFileError(format!(
-                    "failed to open file:{}: it is not a regular file; choose another PID file",
-                    path.display()
-                )));
+            must_be_usable(path, &metadata)?;
+            let identity = FileIdentity::of(&metadata);
+            match take_lock(path, &file)? {
+                Taken::Ours => {}
+                Taken::ByAnother(holder) if lock.is_some() && live_user(&file, identity, holder).is_none() => {
+                    let who = match holder {
+                        Some(pid) => format!("pid {pid}, which is no superdaemon,"),
+                        None => "a process that cannot be seen from here".to_owned(),
+                    };
+                    report(format!("{who} holds the lock of {}; another file takes its place", path.display()));
+                    return Self::beside(path, lock);
+                }
+                Taken::ByAnother(holder) => return Err(in_use(path, live_user(&file, identity, holder).or(holder))),
             }
-            take_lock(path, &file)?;
             // A superdaemon that ended meanwhile has removed the file that we waited for.
-            if FileIdentity::of(&metadata).is_at(path) {
-                return Ok(PidFile { path: path.to_owned(), file, ours: created });
+            if identity.is_at(path) {
+                if metadata.mode() & 0o7777 != MODE {
+                    // If it is root's, and we are not, it is root who is trusted with that.
+                    let _ = file.set_permissions(Permissions::from_mode(MODE));
+                }
+                return Ok(PidFile { path: path.to_owned(), file, beside: None, ours: created, lock });
             }
         }
     }
 
-    /// The file at this path as the image before this one had it: locked and written.
-    pub fn resume(path: &Path, file: OwnedFd) -> Self {
-        Self { path: path.to_owned(), file: file.into(), ours: true }
+    /// A new file that is to replace the one at this path.
+    fn beside(path: &Path, lock: Option<Lock>) -> Result<Self, PidFileError> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let beside = PathBuf::from(beside);
+        let create = || options().create_new(true).open(&beside);
+        let file = create().or_else(|_| {
+            // Only a superdaemon that was killed can have left one of this name.
+            fs::remove_file(&beside).and_then(|()| create())
+        });
+        let file = file.map_err(|error| cannot_open(&beside, &error))?;
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(|error| cannot_open(&beside, &error))?;
+        // Nobody knows it yet.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        Ok(Self { path: path.to_owned(), file, beside: Some(beside), ours: true, lock })
     }
 
-    /// The open file, to which the lock belongs.
+    /// The file at this path as the image before this one had it: locked and written. That image may have been of a
+    /// version that had no lock of its own.
+    pub fn resume(path: &Path, file: OwnedFd, lock: Option<OwnedFd>, run: Option<&RunDirectory>) -> Self {
+        let lock = lock.map(Lock::from).or_else(|| take_own_lock(path, run?).ok().flatten());
+        Self { path: path.to_owned(), file: file.into(), beside: None, ours: true, lock }
+    }
+
+    /// The open file, by which it is known that we live.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// The lock that decides.
+    pub fn lock_as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(Lock::as_fd)
     }
 
     /// Writes the PID of the superdaemon, which replaces whatever was in the file.
@@ -101,23 +169,32 @@ impl PidFile {
         written.and_then(|()| self.file.set_len(length)).map_err(|error| {
             let why = io_reason(&error);
             PidFileError(format!("failed to write to file:{}: {why}; make room for it", self.path.display()))
-        })
+        })?;
+        if let Some(beside) = &self.beside {
+            fs::rename(beside, &self.path).map_err(|error| cannot_open(&self.path, &error))?;
+            self.beside = None;
+        }
+        Ok(())
     }
 
     /// Removes the file, unless another one has taken its place.
     ///
     /// # Errors
     /// It is gone already, belongs to somebody else by now, or cannot be removed.
-    pub fn remove(mut self) -> Result<(), PidFileError> {
+    pub fn remove(mut self, run: Option<&RunDirectory>) -> Result<(), PidFileError> {
         self.ours = false;
-        self.unlink().map_err(|why| PidFileError(format!("failed to unlink file:{}:{why}", self.path.display())))
+        let removed = self.unlink();
+        if let (Some(run), Some(lock), Some(name)) = (run, self.lock.take(), name_of_lock(&self.path)) {
+            run.unlock(&name, lock);
+        }
+        removed.map_err(|why| PidFileError(format!("failed to unlink file:{}:{why}", self.path.display())))
     }
 
     /// What the file says, without changing anything.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn inspect(path: &Path) -> Result<Found, PidFileError> {
+    pub fn inspect(path: &Path) -> Result<Inspection, PidFileError> {
         let cannot_read = |error: io::Error| {
             let why = io_reason(&error);
             PidFileError(format!(
@@ -126,28 +203,22 @@ impl PidFile {
             ))
         };
         // Not to be held up by a pipe of that name.
-        let flags = flag_bits(OFlags::NONBLOCK);
+        let flags = flag_bits(OFlags::NONBLOCK | OFlags::NOCTTY);
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot_read)?;
-        let content = pid_in(&file).map_err(cannot_read)?;
-        let locked = match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => false,
-            Err(Errno::WOULDBLOCK) => true,
-            Err(errno) => return Err(cannot_read(errno.into())),
-        };
-        Ok(match content {
-            Content::Pid(pid) if locked => Found::Running(pid),
-            Content::Pid(pid) => Found::Unlocked(pid),
-            Content::Empty => Found::Empty,
-            Content::Garbage => Found::Garbage,
+        let metadata = file.metadata().map_err(cannot_read)?;
+        Ok(Inspection {
+            content: if metadata.is_file() { pid_in(&file).map_err(cannot_read)? } else { Content::Garbage },
+            owner: metadata.uid(),
+            mode: metadata.mode() & 0o7777,
+            identity: FileIdentity::of(&metadata),
         })
     }
 
     fn unlink(&self) -> Result<(), String> {
         let ours = self.file.metadata().map_err(|error| io_reason(&error))?;
-        match FileIdentity::at(&self.path) {
-            Ok(found) if found == FileIdentity::of(&ours) => {
-                fs::remove_file(&self.path).map_err(|error| io_reason(&error))
-            }
+        let path = self.beside.as_ref().unwrap_or(&self.path);
+        match FileIdentity::at(path) {
+            Ok(found) if found == FileIdentity::of(&ours) => fs::remove_file(path).map_err(|error| io_reason(&error)),
             Ok(_) => Err("another file has taken its place, which is left alone".to_owned()),
             Err(error) => Err(io_reason(&error)),
         }
@@ -163,11 +234,15 @@ impl Drop for PidFile {
     }
 }
 
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(MODE).custom_flags(flag_bits(OFlags::NOFOLLOW | OFlags::NONBLOCK));
+    options
+}
+
 /// The open file, and whether it was not there before.
 fn open(path: &Path) -> io::Result<(File, bool)> {
-    let flags = flag_bits(OFlags::NOFOLLOW | OFlags::NONBLOCK);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(flags);
+    let options = options();
     loop {
         match options.clone().create_new(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -180,19 +255,72 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     }
 }
 
-fn take_lock(path: &Path, file: &File) -> Result<(), PidFileError> {
-    // A verb that looks whether the file is locked holds a lock itself for a moment.
-    const PATIENCE: Duration = Duration::from_millis(200);
-    // So does what a superdaemon that was killed was about to make a worker, until it executes the program.
-    const PATIENCE_WITH_THE_DEAD: Duration = Duration::from_secs(2);
-    const PAUSE: Duration = Duration::from_millis(20);
+/// What another user has made can be changed by that user at any time, and so could name any process.
+fn must_be_usable(path: &Path, metadata: &fs::Metadata) -> Result<(), PidFileError> {
+    let us = geteuid().as_raw();
+    if !metadata.is_file() {
+        return Err(PidFileError(format!(
+            "failed to open file:{}: it is not a regular file; choose another PID file",
+            path.display()
+        )));
+    }
+    if metadata.uid() != us && metadata.uid() != 0 {
+        return Err(PidFileError(format!(
+            "failed to open file:{}: it belongs to user {}, who could write another process into it, and we are user \
+             {us}; remove it, or choose another PID file",
+            path.display(),
+            metadata.uid()
+        )));
+    }
+    Ok(())
+}
+
+/// The lock that only our user can take. None if there can be none, for which there is the other one.
+fn take_own_lock(path: &Path, run: &RunDirectory) -> Result<Option<Lock>, PidFileError> {
+    let Some(name) = name_of_lock(path) else { return Ok(None) };
     let begun = Instant::now();
-    let is_dead = matches!(pid_in(file), Ok(Content::Pid(pid)) if process_tree::read(pid).is_none());
+    loop {
+        match run.lock(&name) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err(NotLocked::Failed(_)) => return Ok(None),
+            // What a superdaemon that was killed was about to make a worker, holds it until it executes the program.
+            Err(NotLocked::Held(pid)) if pid.is_some_and(is_gone) && begun.elapsed() < PATIENCE_WITH_THE_DEAD => {
+                thread::sleep(PAUSE);
+            }
+            Err(NotLocked::Held(pid)) => return Err(in_use(path, pid)),
+        }
+    }
+}
+
+/// By the directory that it is in, whatever that is called.
+fn name_of_lock(path: &Path) -> Option<OsString> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = fs::metadata(directory).ok()?;
+    Some(lock_name(directory.dev(), directory.ino(), path.file_name().unwrap_or(OsStr::new("pid"))))
+}
+
+const PAUSE: Duration = Duration::from_millis(20);
+const PATIENCE_WITH_THE_DEAD: Duration = Duration::from_secs(2);
+
+/// Who has the lock of a PID file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Ours,
+    /// This process, if it can be seen.
+    ByAnother(Option<i32>),
+}
+
+/// Takes the lock that everybody can take who can read the file.
+fn take_lock(path: &Path, file: &File) -> Result<Taken, PidFileError> {
+    // A command of an older version that looks whether the file is locked holds a lock itself for a moment.
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let begun = Instant::now();
+    let is_dead = matches!(pid_in(file), Ok(Content::Pid(pid)) if is_gone(pid));
     let patience = if is_dead { PATIENCE_WITH_THE_DEAD } else { PATIENCE };
-    while begun.elapsed() < patience {
+    loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+            Ok(()) => return Ok(Taken::Ours),
+            Err(Errno::WOULDBLOCK) => {}
             Err(errno) => {
                 let why = reason(errno.raw_os_error());
                 return Err(PidFileError(format!(
@@ -201,22 +329,45 @@ fn take_lock(path: &Path, file: &File) -> Result<(), PidFileError> {
                 )));
             }
         }
+        // Of a superdaemon that was killed nobody has it who lives; a stranger is not waited for.
+        let holder = sys::file_locks::holder(file);
+        if begun.elapsed() >= patience || holder.is_some_and(|holder| !is_gone(holder) && begun.elapsed() >= PATIENCE) {
+            return Ok(Taken::ByAnother(holder));
+        }
+        thread::sleep(PAUSE);
     }
-    let who = match pid_in(file) {
-        Ok(Content::Pid(pid)) => format!("another superdaemon (pid {pid})"),
-        _ => "another superdaemon, which is just starting,".to_owned(),
+}
+
+fn is_gone(pid: i32) -> bool {
+    process_tree::read(pid).is_none_or(|process| !process.is_living())
+}
+
+/// The superdaemon that uses a PID file: who holds its lock, or, since not every file system lets that be seen, who is
+/// named in it and has it open.
+fn live_user(file: &File, identity: FileIdentity, holder: Option<i32>) -> Option<i32> {
+    let named = pid_in(file).ok().and_then(Content::pid).filter(|pid| has_open(*pid, identity) != Some(false));
+    [holder, named].into_iter().flatten().find(|pid| identify(*pid).is_ok())
+}
+
+fn in_use(path: &Path, pid: Option<i32>) -> PidFileError {
+    let who = match pid {
+        Some(pid) => format!("another superdaemon (pid {pid})"),
+        None => "another superdaemon, which is just starting,".to_owned(),
     };
-    Err(PidFileError(format!(
+    PidFileError(format!(
         "flock failed({}): {who} runs with this PID file; stop that one first, ask it to restart with --restart, or \
          choose another PID file",
         path.display()
-    )))
+    ))
 }
 
-enum Content {
-    Pid(i32),
-    Empty,
-    Garbage,
+impl Content {
+    fn pid(self) -> Option<i32> {
+        match self {
+            Self::Pid(pid) => Some(pid),
+            Self::Empty | Self::Garbage => None,
+        }
+    }
 }
 
 fn pid_in(file: &File) -> io::Result<Content> {
@@ -262,19 +413,27 @@ mod tests {
         path
     }
 
+    fn lock(path: &Path) -> Result<PidFile, PidFileError> {
+        PidFile::lock(path, None, &mut |line| panic!("{line}"))
+    }
+
+    fn content(path: &Path) -> Content {
+        PidFile::inspect(path).unwrap().content
+    }
+
     #[test]
     fn it_is_written_locked_and_removed() {
         let directory = directory("life");
         let path = directory.join("pid");
         fs::write(&path, "a very long line that was there before\n").unwrap();
-        let mut file = PidFile::lock(&path).unwrap();
+        let mut file = lock(&path).unwrap();
         assert!(fs::read_to_string(&path).unwrap().starts_with("a very"), "nothing is changed yet");
         file.write(4711).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "4711\n");
-        assert_eq!(PidFile::inspect(&path), Ok(Found::Running(4711)));
-        let busy = PidFile::lock(&path).unwrap_err().to_string();
-        assert!(busy.contains("another superdaemon (pid 4711)"), "{busy}");
-        file.remove().unwrap();
+        assert_eq!(content(&path), Content::Pid(4711));
+        let busy = lock(&path).unwrap_err().to_string();
+        assert!(busy.contains(&format!("another superdaemon (pid {})", std::process::id())), "{busy}");
+        file.remove(None).unwrap();
         fs::remove_dir(directory).unwrap();
     }
 
@@ -283,11 +442,11 @@ mod tests {
         let directory = directory("failed");
         let (new, old) = (directory.join("new"), directory.join("old"));
         fs::write(&old, "1\n").unwrap();
-        drop(PidFile::lock(&new).unwrap());
-        drop(PidFile::lock(&old).unwrap());
+        drop(lock(&new).unwrap());
+        drop(lock(&old).unwrap());
         assert!(!new.exists());
         assert_eq!(fs::read_to_string(&old).unwrap(), "1\n");
-        let mut written = PidFile::lock(&old).unwrap();
+        let mut written = lock(&old).unwrap();
         written.write(2).unwrap();
         drop(written);
         fs::remove_dir(directory).unwrap();
@@ -297,15 +456,15 @@ mod tests {
     fn a_file_that_is_not_ours_any_more_is_left_alone() {
         let directory = directory("stolen");
         let path = directory.join("pid");
-        let mut file = PidFile::lock(&path).unwrap();
+        let mut file = lock(&path).unwrap();
         file.write(1).unwrap();
         fs::remove_file(&path).unwrap();
-        let thief = PidFile::lock(&path).unwrap();
-        let text = file.remove().unwrap_err().to_string();
+        let thief = lock(&path).unwrap();
+        let text = file.remove(None).unwrap_err().to_string();
         assert!(text.starts_with(&format!("failed to unlink file:{}:another file", path.display())), "{text}");
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
-        let text = thief.remove().unwrap_err().to_string();
+        let text = thief.remove(None).unwrap_err().to_string();
         assert_eq!(text, format!("failed to unlink file:{}:No such file or directory", path.display()));
         fs::remove_dir(directory).unwrap();
     }
@@ -315,40 +474,53 @@ mod tests {
         let directory = directory("refused");
         let (link, target) = (directory.join("link"), directory.join("target"));
         symlink(&target, &link).unwrap();
-        let text = PidFile::lock(&link).unwrap_err().to_string();
+        let text = lock(&link).unwrap_err().to_string();
         assert!(text.contains("it is a symbolic link") && !target.exists(), "{text}");
-        let text = PidFile::lock(&directory).unwrap_err().to_string();
+        let text = lock(&directory).unwrap_err().to_string();
         assert!(text.starts_with(&format!("failed to open file:{}: Is a directory", directory.display())), "{text}");
-        let text = PidFile::lock(Path::new("/nonexistent/pid")).unwrap_err().to_string();
+        let text = lock(Path::new("/nonexistent/pid")).unwrap_err().to_string();
         assert!(text.ends_with("No such file or directory; create its directory first"), "{text}");
-        assert!(PidFile::lock(Path::new("/dev/null")).unwrap_err().to_string().contains("not a regular file"));
+        assert!(lock(Path::new("/dev/null")).unwrap_err().to_string().contains("not a regular file"));
         fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
-    fn verbs_see_what_is_in_it() {
+    fn commands_see_what_is_in_it() {
         let directory = directory("inspect");
         let path = directory.join("pid");
         assert!(PidFile::inspect(&path).unwrap_err().to_string().contains(": No such file or directory"));
         let cases = [
-            ("4711\n", Found::Unlocked(4711)),
-            ("4711", Found::Unlocked(4711)),
-            (" 12 \n1\n", Found::Unlocked(12)),
-            ("", Found::Empty),
-            ("\n", Found::Empty),
-            ("0\n", Found::Garbage),
-            ("-5\n", Found::Garbage),
-            ("+5\n", Found::Garbage),
-            ("99999999999\n", Found::Garbage),
-            ("\nx", Found::Garbage),
+            ("4711\n", Content::Pid(4711)),
+            ("4711", Content::Pid(4711)),
+            (" 12 \n1\n", Content::Pid(12)),
+            ("", Content::Empty),
+            ("\n", Content::Empty),
+            ("0\n", Content::Garbage),
+            ("-5\n", Content::Garbage),
+            ("+5\n", Content::Garbage),
+            ("99999999999\n", Content::Garbage),
+            ("\nx", Content::Garbage),
         ];
-        for (content, found) in cases {
-            fs::write(&path, content).unwrap();
-            assert_eq!(PidFile::inspect(&path), Ok(found), "{content:?}");
+        for (text, found) in cases {
+            fs::write(&path, text).unwrap();
+            assert_eq!(content(&path), found, "{text:?}");
         }
         fs::write(&path, b"\xff\xfe").unwrap();
-        assert_eq!(PidFile::inspect(&path), Ok(Found::Garbage));
+        assert_eq!(content(&path), Content::Garbage);
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn its_mode_does_not_depend_on_what_was_there() {
+        let directory = directory("mode");
+        let path = directory.join("pid");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let mut file = lock(&path).unwrap();
+        file.write(1).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
+        file.remove(None).unwrap();
+        fs::remove_dir(directory).unwrap();
     }
 
     #[test]
@@ -365,7 +537,7 @@ mod tests {
                 drop(looking);
             });
             told.send(()).unwrap();
-            PidFile::lock(&path).unwrap().remove().unwrap();
+            lock(&path).unwrap().remove(None).unwrap();
         });
         fs::remove_dir(directory).unwrap();
     }

@@ -29,6 +29,7 @@ use crate::log_output::LogOutput;
 use crate::pid_file::PidFile;
 use crate::printable::printable_lines;
 use crate::readiness::check::SHELL;
+use crate::run_directory::RunDirectory;
 use crate::service_manager::ServiceManager;
 use crate::service_manager::passed::{self, Passed};
 use crate::status_file::StatusFile;
@@ -108,13 +109,19 @@ pub fn resume(mut resumption: Resumption) -> ExitCode {
     let listeners = or_go_back(Listeners::resume(&config, listeners, inherited));
     environment.remove_stale(listeners.all());
     let recipe = or_go_back(Recipe::new(&config, &listeners));
+    let run_directory = RunDirectory::open();
     let pid_file = config.pid_file.as_ref().map(|path| {
         let file = state.pid_file.and_then(|file| take(inherited, file));
-        PidFile::resume(path, or_go_back(file.ok_or_else(|| "the PID file is not open".to_owned())))
+        let file = or_go_back(file.ok_or_else(|| "the PID file is not open".to_owned()));
+        let lock = state.pid_file_lock.and_then(|lock| take(inherited, lock));
+        PidFile::resume(path, file, lock, run_directory.as_ref().ok())
     });
     let status_file =
         config.status_file.as_ref().map(|path| StatusFile::resume(path, std::process::id(), state.status_file));
-    let control = state.control.take().map(|control| or_go_back(ControlSocket::resume(control, inherited)));
+    let control = state.control.take().map(|control| {
+        let path = config.control_socket.as_deref();
+        or_go_back(ControlSocket::resume(control, path, &run_directory, inherited))
+    });
     let log_command = match (&config.log, state.log_command.take()) {
         (Some(LogTarget::Command(command)), Some(log)) => {
             Some(or_go_back(LogCommand::resume(command, log, now(), inherited)))
@@ -129,6 +136,7 @@ pub fn resume(mut resumption: Resumption) -> ExitCode {
     let parts = Parts {
         control,
         config,
+        run_directory,
         signals,
         environment,
         listeners,
@@ -197,8 +205,12 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
     resolve_hosts(&mut config.listeners).map_err(|error| error.to_string())?;
     let signals = early.map_or_else(take_over, Ok)?;
 
+    let run_directory = RunDirectory::open();
     let mut pid_file = match &config.pid_file {
-        Some(path) => Some(PidFile::lock(path).map_err(|error| error.to_string())?),
+        Some(path) => {
+            let run = run_directory.as_ref().ok();
+            Some(PidFile::lock(path, run, &mut |line| log.line(&line)).map_err(|error| error.to_string())?)
+        }
         None => None,
     };
     let status_file = match &config.status_file {
@@ -219,7 +231,7 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
     let recipe = Recipe::new(&config, &listeners)?;
 
     // Before the PID file is written: whoever reads it can talk to us.
-    let control = open_control(&config, &mut log)?;
+    let control = open_control(&config, &run_directory, &mut log)?;
     if let Some(file) = &mut pid_file {
         file.write(std::process::id()).map_err(|error| error.to_string())?;
     }
@@ -239,6 +251,7 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
     let mut parts = Parts {
         control,
         config,
+        run_directory,
         signals,
         environment,
         listeners,
@@ -279,8 +292,12 @@ fn open_log(target: Option<&LogTarget>) -> Result<(Option<LogCommand>, Option<Ow
 }
 
 /// The control socket. Where none was asked for, the superdaemon does without if it must: nobody else depends on it.
-fn open_control(config: &Config, log: &mut LogOutput) -> Result<Option<ControlSocket>, String> {
-    match ControlSocket::open(config.control_socket.as_deref(), std::process::id()) {
+fn open_control(
+    config: &Config,
+    run_directory: &Result<RunDirectory, String>,
+    log: &mut LogOutput,
+) -> Result<Option<ControlSocket>, String> {
+    match ControlSocket::open(config.control_socket.as_deref(), run_directory) {
         Ok(control) => Ok(Some(control)),
         Err(error) if config.control_socket.is_some() => Err(error),
         Err(error) => {
@@ -299,9 +316,9 @@ pub fn redirect(target: &OwnedFd) -> std::io::Result<()> {
 
 /// Removes what is ours, in the order of Server::Starter.
 fn clean_up(parts: Parts) {
-    let Parts { mut log, mut listeners, pid_file, status_file, control, .. } = parts;
+    let Parts { mut log, mut listeners, run_directory, pid_file, status_file, control, .. } = parts;
     if let Some(pid_file) = pid_file
-        && let Err(error) = pid_file.remove()
+        && let Err(error) = pid_file.remove(run_directory.as_ref().ok())
     {
         log.line(&error.to_string());
     }

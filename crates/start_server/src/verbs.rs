@@ -1,6 +1,7 @@
 //! The verbs: what `start_server` does when it addresses a running superdaemon instead of being one.
 
 mod connection;
+mod deadline;
 mod find;
 mod original;
 mod reach;

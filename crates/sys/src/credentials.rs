@@ -123,6 +123,20 @@ pub fn ask_for_senders(socket: impl AsFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has the kernel refuse descriptors that somebody sends to this socket (`SO_PASSRIGHTS`, Linux 6.16): the sender gets
+/// EPERM. Older kernels do not have it, and then nothing is changed: a descriptor that is not asked for is closed as its
+/// message is read.
+pub fn refuse_descriptors(socket: impl AsFd) {
+    /// Not in the headers of most systems yet; see include/uapi/asm-generic/socket.h.
+    const SO_PASSRIGHTS: c_int = 83;
+    let no: c_int = 0;
+    let Ok(length) = size_as_length::<c_int>() else { return };
+    // SAFETY: the kernel reads an integer of the length that is given.
+    unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), length);
+    }
+}
+
 fn size_as_length<T>() -> io::Result<socklen_t> {
     socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)
 }
@@ -144,6 +158,22 @@ mod tests {
     fn a_peer_is_known() {
         let (one, _other) = UnixStream::pair().unwrap();
         assert_eq!(of_peer(&one).unwrap(), us());
+    }
+
+    /// Where the kernel does not know the option, the descriptor goes with the message.
+    #[test]
+    fn descriptors_can_be_refused() {
+        let (one, other) = UnixStream::pair().unwrap();
+        refuse_descriptors(&one);
+        let descriptors = [other.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        match sendmsg(&other, &[io::IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()) {
+            Ok(length) => assert_eq!(length, 1),
+            Err(errno) => assert_eq!(errno, rustix::io::Errno::PERM),
+        }
+        rustix::net::send(&other, b"y", SendFlags::empty()).unwrap();
     }
 
     #[test]

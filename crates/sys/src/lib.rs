@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod background;
 pub mod children;
 pub mod credentials;
+pub mod file_locks;
 pub mod file_mode;
 pub mod idle_memory;
 pub mod inet_sockets;
@@ -20,6 +21,7 @@ pub mod spawn;
 pub mod tcp_options;
 pub mod unix_file;
 pub mod unix_queue;
+pub mod unix_table;
 pub mod waiting_clients;
 
 // The unwinder, which the standard library needs for backtraces, out of the compiler's archive: else every start would

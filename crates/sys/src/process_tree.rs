@@ -129,8 +129,19 @@ fn descendants_by_children(root: i32) -> Vec<i32> {
     found
 }
 
-/// The children of all threads of a process, zombies included.
-fn children(pid: i32) -> Vec<i32> {
+/// What a process is called, see proc_pid_comm(5): at most 15 bytes, of the process's own choice; `None` if it is gone.
+pub fn name(pid: i32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
+}
+
+/// The inode of the socket that a link in `/proc/PID/fd` leads to: the number in `socket:[4711]`, see proc_pid_fd(5).
+pub fn socket_of(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// The children of all threads of a process, zombies included. None where the kernel does not list them.
+pub fn children(pid: i32) -> Vec<i32> {
     let mut found = Vec::new();
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().map_while(Result::ok);
     for thread in threads {

@@ -173,6 +173,18 @@ impl Daemon {
         self.pid
     }
 
+    /// Where it answers commands if nothing else was asked for: the socket of that kind which it has made.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn control_socket(&self) -> PathBuf {
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+        let made_by_it = format!("/{}-", self.pid);
+        let mut paths = sockets.lines().filter_map(|line| line.split_ascii_whitespace().nth(7));
+        let control = paths.find(|path| path.contains(&made_by_it) && path.ends_with(".control"));
+        control.unwrap_or_else(|| panic!("pid {} has no control socket: {:#?}", self.pid, self.lines())).into()
+    }
+
     /// The directory in which it runs.
     pub fn dir(&self) -> &Path {
         self.dir.path()

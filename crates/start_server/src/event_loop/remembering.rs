@@ -148,6 +148,7 @@ impl EventLoop {
             log: parts.log.state(),
             log_command: parts.log_command.as_ref().map(|command| command.state(&mut kept)),
             pid_file: parts.pid_file.as_ref().map(|file| kept.keep(file.as_fd())),
+            pid_file_lock: parts.pid_file.as_ref().and_then(|file| Some(kept.keep(file.lock_as_fd()?))),
             status_file: parts.status_file.as_ref().and_then(crate::status_file::StatusFile::written),
             control: parts.control.as_ref().map(|control| control.state(&mut kept)),
             launcher: self.voice.as_ref().map(|voice| kept.keep(voice.as_fd())),

@@ -19,6 +19,7 @@ impl EventLoop {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: rustix::process::getpid().as_raw_pid(),
             running_for_ms: milliseconds(now.since(self.tally.since)),
+            control_socket: self.parts.control.as_ref().map(|control| control.path().to_string_lossy().into_owned()),
             command: std::iter::once(&program.name)
                 .chain(&program.arguments)
                 .map(|word| word.to_string_lossy().into_owned())

@@ -63,6 +63,9 @@ pub struct State {
     pub log_command: Option<LogCommand>,
     /// The PID file, locked.
     pub pid_file: Option<Descriptor>,
+    /// The lock of the PID file that nobody but our user can take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_file_lock: Option<Descriptor>,
     /// The status file as it was written last.
     pub status_file: Option<FileIdentity>,
     /// The control socket.

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::net::SocketAddrAny;
 use rustix::process::geteuid;
 use sys::process_tree;
+use sys::unix_table::{self, Name};
 
 use super::refusal;
 
@@ -106,12 +107,7 @@ fn names(name: &[u8], address: &SocketAddrAny) -> bool {
 }
 
 fn socket_at(pid: i32, descriptor: RawFd) -> Option<u64> {
-    socket_of(&fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?)
-}
-
-/// The number in `socket:[4711]`, see proc_pid_fd(5).
-fn socket_of(link: &Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    process_tree::socket_of(&fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?)
 }
 
 /// Each process that holds one of the sockets, as far as we may see that.
@@ -123,7 +119,8 @@ pub(super) fn holders_of(sockets: &[u64]) -> Vec<Holder> {
         .filter_map(|pid: i32| {
             let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
             descriptors.flatten().find_map(|entry| {
-                let socket = socket_of(&fs::read_link(entry.path()).ok()?).filter(|inode| sockets.contains(inode))?;
+                let socket = process_tree::socket_of(&fs::read_link(entry.path()).ok()?)
+                    .filter(|inode| sockets.contains(inode))?;
                 Some(Holder { pid, descriptor: entry.file_name().to_str()?.parse().ok()?, socket })
             })
         })
@@ -171,24 +168,16 @@ fn is_superdaemon(pid: i32) -> bool {
         || matches!(name.trim_end(), "start_server" | "start_server.rb")
 }
 
-/// The inodes of the unix sockets that listen and were bound by this very path, or abstract name after `@`. For the table see proc_pid_net(5).
+/// The inodes of the unix sockets that listen and were bound by this very path, or abstract name after `@`.
 pub(super) fn unix_sockets_named(path: &Path) -> Vec<u64> {
-    const LISTENING: &str = "01";
-    // Two sockets may have been bound by the same relative path in different directories.
-    if !path.is_absolute() && !path.as_os_str().as_bytes().starts_with(b"@") {
-        return Vec::new();
-    }
-    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let wanted = path.to_string_lossy();
-    table
-        .lines()
-        .filter_map(|line| {
-            let mut columns = line.split_ascii_whitespace();
-            let state = columns.nth(5)?;
-            let inode = columns.next()?.parse().ok()?;
-            (state == LISTENING && columns.next()? == wanted).then_some(inode)
-        })
-        .collect()
+    let wanted = match path.as_os_str().as_bytes() {
+        [b'@', name @ ..] => Name::Abstract(name.to_vec()),
+        // Two sockets may have been bound by the same relative path in different directories.
+        _ if !path.is_absolute() => return Vec::new(),
+        _ => Name::Path(path.to_owned()),
+    };
+    let table = unix_table::of_this_process().unwrap_or_default();
+    table.into_iter().filter(|row| row.name == wanted).map(|row| row.inode).collect()
 }
 
 #[cfg(test)]
@@ -213,9 +202,9 @@ mod tests {
 
     #[test]
     fn only_a_number_in_brackets_is_a_socket() {
-        assert_eq!(socket_of(Path::new("socket:[4711]")), Some(4711));
+        assert_eq!(process_tree::socket_of(Path::new("socket:[4711]")), Some(4711));
         for link in ["pipe:[4711]", "socket:[]", "/tmp/socket:[1]", "socket:[1] (deleted)"] {
-            assert_eq!(socket_of(Path::new(link)), None, "{link}");
+            assert_eq!(process_tree::socket_of(Path::new(link)), None, "{link}");
         }
     }
 

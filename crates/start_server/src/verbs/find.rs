@@ -1,14 +1,13 @@
-//! Finding the superdaemon that a verb is for, in such a way that no other process can be taken for it.
+//! Finding the superdaemon that a command is for, in such a way that no other process can be taken for it.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use sys::process_tree;
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 use super::{Ending, Failure};
-use crate::pid_file::{Found, PidFile};
+use crate::pid_file::{Content, Inspection, PidFile};
+use crate::superdaemon_process::{SuperdaemonProcess, Unknown, has_open, identify};
 
 /// A process that is a superdaemon, held so that its PID cannot pass to another.
 #[derive(Debug)]
@@ -18,54 +17,55 @@ pub struct Superdaemon {
 }
 
 impl Superdaemon {
-    /// The superdaemon whose PID file this is. Its lock proves that it runs; an original in Ruby holds none, and is
-    /// known by its command line.
+    /// The superdaemon whose PID file this is. The process that the file names has to be a superdaemon, and the file has
+    /// to be root's, its user's or ours: anybody else could name any process.
     pub fn by_pid_file(path: &Path) -> Result<Self, Failure> {
-        let found = inspect(path)?;
-        let (pid, locked) = match found {
-            Found::Running(pid) => (pid, true),
-            Found::Unlocked(pid) => (pid, false),
-            Found::Empty => {
-                return Err(Failure::new(
-                    Ending::NotRunning,
-                    format!("no superdaemon runs: {} is empty; it may just be starting", path.display()),
-                ));
-            }
-            Found::Garbage => {
-                return Err(Failure::new(
-                    Ending::NotRunning,
-                    format!("{} does not hold a process id; is it a PID file?", path.display()),
-                ));
+        let shown = path.display();
+        let none = |why: String| Failure::new(Ending::NotRunning, format!("no superdaemon runs: {why}"));
+        let inspection = inspect(path)?;
+        let pid = match inspection.content {
+            Content::Pid(pid) => pid,
+            Content::Empty => return Err(none(format!("{shown} is empty; it may just be starting"))),
+            Content::Garbage => {
+                let reason = format!("{shown} does not hold a process id; is it a PID file?");
+                return Err(Failure::new(Ending::NotRunning, reason));
             }
         };
-        let gone = || {
-            Failure::new(
-                Ending::NotRunning,
-                format!("no superdaemon runs: {} names pid {pid}, and that is none (any more)", path.display()),
-            )
+        let gone = || none(format!("{shown} names pid {pid}, and that is none (any more)"));
+        let process = hold(pid).ok_or_else(gone)?;
+        let found = match identify(pid) {
+            // One of ours has the file open as long as it lives: this one has got the number of one that has gone.
+            Ok(found) if found.is_ours && has_open(pid, inspection.identity) == Some(false) => return Err(gone()),
+            Ok(found) => found,
+            Err(Unknown::Gone) => return Err(gone()),
+            Err(unknown) => {
+                let reason = format!("{shown} names pid {pid}, and {}", describe(pid, &unknown));
+                return Err(Failure::new(ending(&unknown), reason));
+            }
         };
-        let superdaemon = Self::hold(pid).ok_or_else(gone)?;
+        must_be_believable(path, &inspection, pid, found)?;
         // Only now that the process is held does it mean something that the file still names it.
-        let confirmed = match inspect(path)? {
-            Found::Running(now) => now == pid,
-            Found::Unlocked(now) => now == pid && !locked && is_start_server(pid),
-            Found::Empty | Found::Garbage => false,
-        };
-        if confirmed { Ok(superdaemon) } else { Err(gone()) }
+        if inspect(path)?.content == Content::Pid(pid) { Ok(Self { pid, process }) } else { Err(gone()) }
     }
 
-    /// The superdaemon with this PID, if its command line says that it is one.
+    /// The superdaemon with this PID; or, if that is an init or the like, the one that it has started.
     pub fn by_pid(pid: i32) -> Result<Self, Failure> {
         let none = |why| Failure::new(Ending::NotRunning, format!("no superdaemon runs with pid {pid}: {why}"));
-        let superdaemon = Self::hold(pid).ok_or_else(|| none("there is no such process"))?;
-        if is_start_server(pid) {
-            return Ok(superdaemon);
+        let process = hold(pid).ok_or_else(|| none("there is no such process".to_owned()))?;
+        let unknown = match identify(pid) {
+            Ok(_) => return Ok(Self { pid, process }),
+            Err(Unknown::Gone) => return Err(none("there is no such process".to_owned())),
+            Err(unknown) => unknown,
+        };
+        if let Unknown::Other { superdaemons, .. } = &unknown
+            && let [child] = superdaemons.as_slice()
+            && let Some(process) = hold(*child)
+            && identify(*child).is_ok()
+        {
+            return Ok(Self { pid: *child, process });
         }
-        Err(none(if process_tree::proc_is_ours() {
-            "that process is not a start_server"
-        } else {
-            "what that process is cannot be seen without the /proc of this PID namespace; mount it"
-        }))
+        let reason = format!("no superdaemon is seen at pid {pid}: {}", describe(pid, &unknown));
+        Err(Failure::new(ending(&unknown), reason))
     }
 
     /// Sends a signal to it and to nobody else.
@@ -82,23 +82,69 @@ impl Superdaemon {
     pub fn process(&self) -> &OwnedFd {
         &self.process
     }
-
-    fn hold(pid: i32) -> Option<Self> {
-        let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        Some(Self { pid, process })
-    }
 }
 
-fn inspect(path: &Path) -> Result<Found, Failure> {
+fn hold(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+}
+
+fn inspect(path: &Path) -> Result<Inspection, Failure> {
     PidFile::inspect(path).map_err(|error| Failure::new(Ending::NotRunning, error.to_string()))
 }
 
-/// Whether a word of the process's command line is a `start_server` (of whatever language it is written in).
-fn is_start_server(pid: i32) -> bool {
-    let Ok(command) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    // The interpreter, its options and the script come first.
-    command.split(|&byte| byte == 0).take(4).any(|word| {
-        let name = word.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        name.starts_with(b"start_server")
-    })
+/// A PID file that others than root and the process's own user can write may name whom they like.
+fn must_be_believable(path: &Path, file: &Inspection, pid: i32, found: SuperdaemonProcess) -> Result<(), Failure> {
+    let SuperdaemonProcess { user, .. } = found;
+    let shown = path.display();
+    let us = geteuid().as_raw();
+    let refuse = |why: String| {
+        Err(Failure::new(
+            Ending::Failed,
+            format!("{shown} is not believed: {why}; make sure of the process and address it by --pid={pid}"),
+        ))
+    };
+    if ![0, user, us].contains(&file.owner) {
+        return refuse(format!("user {} has written it, and pid {pid}, which it names, is of user {user}", file.owner));
+    }
+    if file.mode & 0o002 != 0 {
+        return refuse(format!("everybody can write it (mode {:o})", file.mode & 0o7777));
+    }
+    Ok(())
+}
+
+/// What cannot be seen is not known not to run.
+fn ending(unknown: &Unknown) -> Ending {
+    match unknown {
+        Unknown::Gone | Unknown::Other { .. } => Ending::NotRunning,
+        Unknown::Closed { .. } | Unknown::Hidden | Unknown::NoProc => Ending::Failed,
+    }
+}
+
+/// What a process is instead of a superdaemon, as a part of a sentence.
+fn describe(pid: i32, unknown: &Unknown) -> String {
+    match unknown {
+        Unknown::Gone => "there is no such process".to_owned(),
+        Unknown::Other { name, superdaemons } => match superdaemons.as_slice() {
+            [] => format!("that process is {name}, not a start_server; give --pid-file or the PID of the superdaemon"),
+            several => {
+                let pids: Vec<String> = several.iter().map(ToString::to_string).collect();
+                format!(
+                    "that process is {name}, which has started the superdaemons {}; give --pid-file or one of these",
+                    pids.join(", ")
+                )
+            }
+        },
+        Unknown::Closed { user } => format!(
+            "what that process is cannot be seen by user {}, since it is of user {user} or has more rights; run this as \
+             that user or root",
+            geteuid().as_raw()
+        ),
+        Unknown::Hidden => format!(
+            "pid {pid} is a process, but /proc does not show it (option hidepid); run this as its user or root, or mount \
+             /proc without that option"
+        ),
+        Unknown::NoProc => {
+            "what that process is cannot be seen without the /proc of this PID namespace; mount it".to_owned()
+        }
+    }
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+use super::deadline::Deadline;
 use super::find::Superdaemon;
 use super::stop::announce;
 use super::{Ending, Failure, tell};
-use crate::config::{RestartVerb, StopVerb};
+use crate::config::RestartVerb;
 use crate::errno::io_reason;
 use crate::files::open_to_read;
 
@@ -28,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Sends HUP, and waits until the status file shows only generations that are newer than any before.
 ///
 /// How many attempts that takes, and whether others ask for restarts meanwhile, does not matter.
-pub fn restart(superdaemon: &Superdaemon, verb: &RestartVerb) -> Result<Ending, Failure> {
+pub fn restart(superdaemon: &Superdaemon, verb: &RestartVerb, deadline: Deadline) -> Result<Ending, Failure> {
     let Some(status_file) = &verb.status_file else {
         return Err(Failure::new(
             Ending::Failed,
@@ -43,10 +44,9 @@ pub fn restart(superdaemon: &Superdaemon, verb: &RestartVerb) -> Result<Ending, 
         Failure::new(Ending::Failed, format!("no active process found in the status file {}", status_file.display()))
     })?;
     superdaemon.signal(Signal::HUP)?;
-    let deadline = verb.timeout.map(|timeout| Instant::now() + timeout);
     loop {
         // Its end is looked for first: a status file that is there was not removed in the course of it.
-        let ended = wait_for_end(superdaemon.process(), Some(LOOK_EVERY));
+        let ended = wait_for_end(superdaemon.process(), Some(deadline.left().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)));
         match generations(status_file) {
             Ok(found) if !found.is_empty() && found.iter().all(|&generation| generation > newest) => {
                 return Ok(Ending::Done);
@@ -60,7 +60,7 @@ pub fn restart(superdaemon: &Superdaemon, verb: &RestartVerb) -> Result<Ending, 
             Ok(_) => {}
             Err(failure) => return Err(failure),
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if deadline.is_over() {
             tell(
                 "time is up: the new generation has not replaced the old one. This superdaemon cannot say why; its \
                  log may, and it goes on trying",
@@ -71,10 +71,10 @@ pub fn restart(superdaemon: &Superdaemon, verb: &RestartVerb) -> Result<Ending, 
 }
 
 /// Sends TERM and waits for the end.
-pub fn stop(superdaemon: &Superdaemon, verb: &StopVerb) -> Result<Ending, Failure> {
+pub fn stop(superdaemon: &Superdaemon, deadline: Deadline) -> Result<Ending, Failure> {
     announce(superdaemon.pid);
     superdaemon.signal(Signal::TERM)?;
-    if wait_for_end(superdaemon.process(), verb.timeout) {
+    if wait_for_end(superdaemon.process(), deadline.left()) {
         return Ok(Ending::Done);
     }
     tell("time is up: the superdaemon goes on waiting for its workers");

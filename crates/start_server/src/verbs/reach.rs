@@ -2,6 +2,7 @@
 //! Server::Starter's, by signals and files. Every verb begins here.
 
 use super::connection::Connection;
+use super::deadline::Deadline;
 use super::find::Superdaemon;
 use super::{Ending, Failure};
 use crate::config::Target;
@@ -10,14 +11,14 @@ use crate::config::Target;
 pub(super) enum Reached {
     /// Ours.
     Connection(Connection),
-    /// One of Server::Starter's, which only knows signals and files.
+    /// By signals and files only: one of Server::Starter's, or one whose control socket cannot be found.
     Original(Superdaemon),
 }
 
 /// Finds the superdaemon that is meant.
-pub(super) fn reach(target: &Target) -> Result<Reached, Failure> {
+pub(super) fn reach(target: &Target, deadline: Deadline) -> Result<Reached, Failure> {
     if let Some(path) = &target.control_socket {
-        return Connection::to_path(path).map(Reached::Connection);
+        return Connection::to_path(path, deadline).map(Reached::Connection);
     }
     let superdaemon = match (&target.pid_file, target.pid) {
         (Some(path), _) => Superdaemon::by_pid_file(path)?,
@@ -25,7 +26,7 @@ pub(super) fn reach(target: &Target) -> Result<Reached, Failure> {
         // The command line lets no target pass that names nothing.
         (None, None) => return Err(Failure::new(Ending::Failed, "no superdaemon was named")),
     };
-    Ok(match Connection::to_pid(superdaemon.pid)? {
+    Ok(match Connection::to_pid(superdaemon.pid, deadline)? {
         Some(connection) => Reached::Connection(connection),
         None => Reached::Original(superdaemon),
     })
@@ -33,14 +34,15 @@ pub(super) fn reach(target: &Target) -> Result<Reached, Failure> {
 
 /// The connection of a verb that only a control socket can answer. `original` is what has to be said of a superdaemon of
 /// Server::Starter, after its name.
-pub(super) fn connect(target: &Target, original: &str) -> Result<Connection, Failure> {
-    match reach(target)? {
+pub(super) fn connect(target: &Target, deadline: Deadline, original: &str) -> Result<Connection, Failure> {
+    match reach(target, deadline)? {
         Reached::Connection(connection) => Ok(connection),
         Reached::Original(superdaemon) => Err(Failure::new(
             Ending::Failed,
             format!(
-                "a superdaemon runs with pid {}, but it has no control socket to be asked at: it is one of \
-                 Server::Starter's,{original} or was given --control-socket; then give the same here",
+                "a superdaemon runs with pid {}, but no control socket of it is found to ask at: it is one of \
+                 Server::Starter's,{original} or could not make one, as its log says, or was given --control-socket; \
+                 then give the same here",
                 superdaemon.pid
             ),
         )),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use control::{Reply, Request};
 
+use super::deadline::Deadline;
 use super::reach::{Reached, reach};
 use super::{Ending, Failure, end, original, tell};
 use crate::config::{RestartVerb, Until};
@@ -15,16 +16,17 @@ pub fn restart(verb: &RestartVerb) -> ExitCode {
 }
 
 fn try_restart(verb: &RestartVerb) -> Result<Ending, Failure> {
-    let connection = match reach(&verb.target)? {
+    let deadline = Deadline::after(verb.timeout);
+    let connection = match reach(&verb.target, deadline)? {
         Reached::Connection(connection) => connection,
-        Reached::Original(superdaemon) => return original::restart(&superdaemon, verb),
+        Reached::Original(superdaemon) => return original::restart(&superdaemon, verb, deadline),
     };
     let until = match verb.until {
         Until::Commit => control::Until::Commit,
         Until::Drained => control::Until::Drained,
     };
     let pid = connection.pid;
-    let reply = connection.ask(Request::Restart { until }, verb.timeout, &mut |line| tell(line))?;
+    let reply = connection.ask(Request::Restart { until }, deadline, &mut |line| tell(line))?;
     Ok(match reply {
         Reply::Restarted { generation } => {
             tell(match verb.until {

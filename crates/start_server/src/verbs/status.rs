@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use control::{Generation, Listener, Reply, Request, Role, Status};
 
+use super::deadline::Deadline;
 use super::reach::connect;
 use super::{Ending, Failure, end};
 use crate::config::StatusVerb;
@@ -21,8 +22,9 @@ pub fn status(verb: &StatusVerb) -> ExitCode {
 }
 
 fn try_status(verb: &StatusVerb) -> Result<Ending, Failure> {
-    let connection = connect(&verb.target, "")?;
-    match connection.ask(Request::Status, Some(PATIENCE), &mut |_| {})? {
+    let deadline = Deadline::after(Some(PATIENCE));
+    let connection = connect(&verb.target, deadline, "")?;
+    match connection.ask(Request::Status, deadline, &mut |_| {})? {
         Reply::Status(status) if verb.serving => serving(&status),
         Reply::Status(status) => {
             let text = if verb.json { json(&status)? } else { describe(&status) };

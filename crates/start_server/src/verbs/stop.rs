@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use control::{Reply, Request};
 
+use super::deadline::Deadline;
 use super::reach::{Reached, reach};
 use super::{Ending, Failure, end, original, tell};
 use crate::config::StopVerb;
@@ -14,17 +15,19 @@ pub fn stop(verb: &StopVerb) -> ExitCode {
 }
 
 fn try_stop(verb: &StopVerb) -> Result<Ending, Failure> {
-    let connection = match reach(&verb.target)? {
+    let deadline = Deadline::after(verb.timeout);
+    let connection = match reach(&verb.target, deadline)? {
         Reached::Connection(connection) => connection,
-        Reached::Original(superdaemon) => return original::stop(&superdaemon, verb),
+        Reached::Original(superdaemon) => return original::stop(&superdaemon, deadline),
     };
     announce(connection.pid);
     let process = original::process(connection.pid);
-    match connection.ask(Request::Stop, verb.timeout, &mut |line| tell(line))? {
+    match connection.ask(Request::Stop, deadline, &mut |line| tell(line))? {
         Reply::Stopped => {
             // Its files go last. When this command ends, the next superdaemon can start.
             if let Some(process) = process {
-                original::wait_for_end(&process, Some(original::FILES_GO_WITHIN));
+                let within = deadline.left().unwrap_or(original::FILES_GO_WITHIN).min(original::FILES_GO_WITHIN);
+                original::wait_for_end(&process, Some(within));
             }
             Ok(Ending::Done)
         }

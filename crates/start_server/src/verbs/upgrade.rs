@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use control::{Reply, Request};
 
+use super::deadline::Deadline;
 use super::reach::connect;
 use super::{Ending, Failure, end, tell};
 use crate::config::UpgradeVerb;
@@ -18,9 +19,10 @@ pub fn upgrade(verb: &UpgradeVerb) -> ExitCode {
 fn try_upgrade(verb: &UpgradeVerb) -> Result<Ending, Failure> {
     let path = verb.path.as_deref().map(absolute).transpose()?;
     let arguments = verb.arguments.as_ref().map(|words| words.iter().cloned().map(text).collect()).transpose()?;
-    let connection = connect(&verb.target, " which cannot be upgraded in place,")?;
+    let deadline = Deadline::after(verb.timeout);
+    let connection = connect(&verb.target, deadline, " which cannot be upgraded in place,")?;
     let pid = connection.pid;
-    match connection.ask(Request::Upgrade { path, arguments }, verb.timeout, &mut |line| tell(line))? {
+    match connection.ask(Request::Upgrade { path, arguments }, deadline, &mut |line| tell(line))? {
         Reply::Upgraded { from, to } => {
             tell(format!("the superdaemon (pid {pid}) was start_server {from} and is {to} now"));
             Ok(Ending::Done)

@@ -2,8 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 use testkit::{Daemon, patience};
@@ -18,8 +17,7 @@ pub struct Client(BufReader<UnixStream>);
 
 impl Client {
     pub fn connect(daemon: &Daemon) -> Self {
-        let name = format!("start_server/{}", daemon.pid());
-        let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let stream = UnixStream::connect(daemon.control_socket()).unwrap();
         stream.set_read_timeout(Some(patience())).unwrap();
         Self(BufReader::new(stream))
     }

@@ -58,7 +58,7 @@ fn another_user_is_refused() {
         let output = as_nobody(daemon.dir(), &[verb, &pid]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("only user 0 and root may talk to this superdaemon"), "{said}");
+        assert!(said.contains("it is of user 0 or has more rights; run this as that user or root"), "{said}");
     }
     let status = status(&daemon);
     assert_eq!((status.restarts, status.stopping, status.current), (0, false, Some(1)));

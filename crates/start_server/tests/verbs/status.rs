@@ -74,6 +74,7 @@ fn programs_see_every_field_and_no_other() {
         names(&seen),
         BTreeSet::from([
             "program_version",
+            "control_socket",
             "pid",
             "running_for_ms",
             "command",
