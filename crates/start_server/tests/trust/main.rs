@@ -13,5 +13,8 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod envdir;
+mod escapes;
+mod files;
 mod other_user;
 mod strangers;
