@@ -462,3 +462,131 @@ impl Walk<'_> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use testkit::TempDir;
+
+    use super::*;
+
+    fn read(path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        open_to_read(path)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn our_links_lead_where_the_kernel_says() {
+        let dir = TempDir::new();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("a/b/c")).unwrap();
+        fs::write(at("a/file"), "found").unwrap();
+        for (name, target) in [
+            ("last", "a/file".to_owned()),
+            ("absolute", at("a/file").display().to_string()),
+            ("way", "a/b".to_owned()),
+            ("a/b/up", "..".to_owned()),
+            ("slashes", "a//./b/../file".to_owned()),
+            ("chain", "last".to_owned()),
+        ] {
+            symlink(target, at(name)).unwrap();
+        }
+        for path in ["a/file", "a/b/../file", "last", "absolute", "way/../file", "way/up/file", "slashes", "./chain"] {
+            assert_eq!(read(&at(path)).unwrap(), "found", "{path}");
+            // The kernel agrees.
+            assert_eq!(fs::read_to_string(at(path)).unwrap(), "found", "{path}");
+        }
+        assert!(read(Path::new("/")).is_err() && read(&at("a/b/..")).is_err() && read(&at("a/file/x")).is_err());
+    }
+
+    #[test]
+    fn what_leads_nowhere_or_in_a_circle_is_an_error() {
+        let dir = TempDir::new();
+        symlink("nothing", dir.path().join("dangling")).unwrap();
+        symlink("circle", dir.path().join("circle")).unwrap();
+        let errno = |name: &str| read(&dir.path().join(name)).unwrap_err().raw_os_error();
+        assert_eq!(errno("dangling"), Some(Errno::NOENT.raw_os_error()));
+        assert_eq!(errno("circle"), Some(Errno::LOOP.raw_os_error()));
+        assert_eq!(errno("circle/x"), Some(Errno::LOOP.raw_os_error()));
+        // As many as the kernel follows, and no more.
+        fs::write(dir.path().join("0"), "found").unwrap();
+        (1..=41).for_each(|n: u32| symlink((n - 1).to_string(), dir.path().join(n.to_string())).unwrap());
+        assert_eq!(read(&dir.path().join("40")).unwrap(), "found");
+        assert_eq!(errno("41"), Some(Errno::LOOP.raw_os_error()));
+    }
+
+    #[test]
+    fn a_dangling_link_of_ours_is_where_the_log_is_made() {
+        let dir = TempDir::new();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        symlink("real/log", dir.path().join("log")).unwrap();
+        open_log_file(&dir.path().join("log")).unwrap();
+        assert!(dir.path().join("real/log").is_file());
+    }
+
+    #[test]
+    fn a_link_that_leads_out_is_not_followed_beneath() {
+        let dir = TempDir::new();
+        let env = dir.path().join("env");
+        fs::create_dir_all(env.join("inner")).unwrap();
+        fs::write(env.join("inner/file"), "in").unwrap();
+        fs::write(dir.path().join("outside"), "out").unwrap();
+        let absolute = dir.path().join("outside").display().to_string();
+        for (name, target) in [
+            ("in", "inner/file"),
+            ("around", "inner/../inner/./file"),
+            ("out", "../outside"),
+            ("back", "../env/inner/file"),
+            ("deep", "inner/../../outside"),
+            ("absolute", &absolute),
+            ("root", "/"),
+            ("proc", "/proc/self/root"),
+        ] {
+            symlink(target, env.join(name)).unwrap();
+        }
+        let opened = open_directory(&env).unwrap();
+        let follow = |name: &str, beneath| follow_in(opened.as_fd(), OsStr::new(name), beneath);
+        for name in ["in", "around"] {
+            assert!(follow(name, true).is_ok(), "{name}");
+        }
+        for name in ["out", "back", "deep", "absolute", "root", "proc"] {
+            let text = follow(name, true).unwrap_err().to_string();
+            assert_eq!(text, "it is a symbolic link that leads out of the directory", "{name}");
+        }
+        assert!(follow("out", false).is_ok() && follow("back", false).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_found_once_for_all_names_of_a_directory() {
+        let dir = TempDir::new();
+        let mut directories = Directories::default();
+        let one = directories.place(&dir.path().join("one")).unwrap();
+        let two = directories.place(&dir.path().join("two")).unwrap();
+        assert!(Rc::ptr_eq(&one.directory, &two.directory));
+        one.open(OFlags::WRONLY | OFlags::CREATE, LOG_MODE).unwrap();
+        one.rename(&two).unwrap();
+        assert!(one.look().is_err() && dir.path().join("two").exists());
+        let identity = FileIdentity::at(&dir.path().join("two")).unwrap();
+        assert!(two.has(identity) && !one.has(identity));
+        two.remove().unwrap();
+        assert!(Place::of(&dir.path().join("nothing/x")).is_err() && Place::of(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn who_can_write_is_said_in_words() {
+        let dir = TempDir::new();
+        let path = dir.path().join("file");
+        fs::write(&path, "").unwrap();
+        let writers = |mode: u32| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let file = File::open(&path).unwrap();
+            other_writers(&file, &fstat(&file).unwrap())
+        };
+        assert_eq!([0o644, 0o600, 0o664].map(&writers), [const { None }; 3], "our group is ours");
+        assert_eq!(writers(0o666).as_deref(), Some("everybody"));
+    }
+}
