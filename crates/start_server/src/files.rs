@@ -13,6 +13,8 @@
 //!
 //! To look at a file by its path (is it the one that we know?) needs none of this: it changes nothing, and tells nobody.
 
+mod reach;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -31,6 +33,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::getegid;
 
+pub use self::reach::{Reach, SILENT};
 use crate::file_identity::FileIdentity;
 use crate::trusted_users::{Trusted, TrustedUsers};
 
@@ -150,6 +153,7 @@ pub struct Directory {
     found: Option<OwnedFd>,
     /// What is known of it, once somebody has asked.
     access: OnceCell<Access>,
+    is_local: OnceCell<bool>,
 }
 
 /// Who owns a directory, and who can put files there.
@@ -212,6 +216,14 @@ impl Place {
         &self.name
     }
 
+    /// What is known of the file system that it is on.
+    pub fn reach(&self, path: &Path) -> Reach {
+        if *self.directory.is_local.get_or_init(|| Reach::of(parent_of(path)).is_local()) {
+            return Reach::default();
+        }
+        Reach::of(parent_of(path))
+    }
+
     /// Whether others can put something there, too.
     pub fn is_open_to_others(&self) -> bool {
         self.directory.access().by_others
@@ -272,21 +284,26 @@ impl Place {
     }
 }
 
+/// The directory that this path is in, as a path.
+pub fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 impl Directory {
     fn at(path: &Path) -> io::Result<Self> {
         if path.as_os_str().is_empty() {
-            return Ok(Self { found: None, access: OnceCell::new() });
+            return Ok(Self::new(None));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // In one step, where there is no link at all.
         match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            Ok(found) => Ok(Self::found(found)),
+            Ok(found) => Ok(Self::new(Some(found))),
             Err(_) => Walk::along(path).directory(),
         }
     }
 
-    fn found(found: OwnedFd) -> Self {
-        Self { found: Some(found), access: OnceCell::new() }
+    fn new(found: Option<OwnedFd>) -> Self {
+        Self { found, access: OnceCell::new(), is_local: OnceCell::new() }
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -364,7 +381,7 @@ impl Walk<'_> {
         while let Some(name) = self.rest.pop() {
             self.enter(&name)?;
         }
-        Ok(Directory { found: self.at, access: OnceCell::new() })
+        Ok(Directory::new(self.at))
     }
 
     /// Goes to the end and opens it. Beside it comes the directory that it is in, unless that is the one where the walk
@@ -380,7 +397,7 @@ impl Walk<'_> {
             match openat(self.here(), &name, flags | OFlags::NOFOLLOW, mode) {
                 Ok(file) => {
                     let is_at_its_base = self.at.is_none() && self.base.is_some();
-                    let directory = Directory { found: self.at, access: OnceCell::new() };
+                    let directory = Directory::new(self.at);
                     return Ok((file, (!is_at_its_base).then_some(directory)));
                 }
                 Err(Errno::LOOP) => {

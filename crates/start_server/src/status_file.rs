@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
-use crate::files::Place;
+use crate::files::{Place, Reach, SILENT, parent_of};
 
 /// Everybody may read it, whatever the umask says: so do scripts of other users.
 const MODE: Mode = Mode::from_raw_mode(0o644);
@@ -24,6 +24,7 @@ pub struct StatusFile {
     pid: u32,
     /// The file as we wrote it last.
     written: Option<FileIdentity>,
+    reach: Reach,
 }
 
 /// Why the status file could not be written: a sentence that begins with the words of Server::Starter.
@@ -41,12 +42,12 @@ impl std::error::Error for StatusFileError {}
 impl StatusFile {
     /// The status file at this path of the superdaemon with this PID. Touches nothing.
     pub fn new(path: &Path, pid: u32) -> StatusFile {
-        StatusFile { path: path.to_owned(), pid, written: None }
+        StatusFile { path: path.to_owned(), pid, written: None, reach: Reach::of(parent_of(path)) }
     }
 
     /// The status file as the image before this one had it.
     pub fn resume(path: &Path, pid: u32, written: Option<FileIdentity>) -> StatusFile {
-        StatusFile { written, ..Self::new(path, pid) }
+        StatusFile { path: path.to_owned(), pid, written, reach: Reach::of_unknown(parent_of(path)) }
     }
 
     /// The file as we wrote it last.
@@ -76,6 +77,9 @@ impl StatusFile {
     /// # Errors
     /// The directory is gone or may not be written to, or the disk is full. The file is then as it was.
     pub fn write(&mut self, workers: &[(u32, i32)]) -> Result<(), StatusFileError> {
+        if !self.reach.answers() {
+            return Err(StatusFileError(format!("failed to write file:{}:{SILENT}", self.path.display())));
+        }
         let mut workers = workers.to_vec();
         workers.sort_unstable();
         let mut text = String::new();

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use sys::answering::finish_within;
 use sys::background::{Notice, Role, Voice, into_background};
 use sys::reexec::Resumption;
 use sys::signal::SignalFd;
@@ -37,6 +38,9 @@ use crate::worker::Recipe;
 
 /// How long the last lines may take to reach a log that does not take them.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long the removal of files may take.
+const CLEAN_UP: Duration = Duration::from_secs(2);
 
 /// Runs until it is told to stop.
 pub fn run(config: Config) -> ExitCode {
@@ -79,7 +83,8 @@ fn supervise(config: Config, passed: Vec<Passed>, voice: Option<Voice>) -> ExitC
 
 fn finish((as_asked, mut parts): (bool, Parts)) -> ExitCode {
     parts.service_manager.take_leave(&parts.listeners, as_asked);
-    clean_up(parts);
+    // The files may be on a file system that does not answer any more.
+    finish_within(CLEAN_UP, || clean_up(parts));
     if as_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

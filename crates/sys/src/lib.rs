@@ -4,6 +4,7 @@
 
 pub mod accept_probe;
 pub mod accounts;
+pub mod answering;
 pub mod background;
 pub mod children;
 pub mod credentials;

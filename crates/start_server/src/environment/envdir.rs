@@ -35,8 +35,8 @@ pub struct Envdir {
 pub enum Unread {
     /// It cannot be read.
     Failed(io::Error),
-    /// Root must not believe it: why.
-    Unbelieved(String),
+    /// It must not be: why.
+    Refused(String),
 }
 
 impl<E: Into<io::Error>> From<E> for Unread {
@@ -49,7 +49,7 @@ impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => write!(f, "{error}"),
-            Self::Unbelieved(why) => f.write_str(why),
+            Self::Refused(why) => f.write_str(why),
         }
     }
 }
@@ -70,7 +70,7 @@ pub fn read(dir: &Path) -> Result<Envdir, Unread> {
         }
         // Somebody else's link is on the way.
         Err(error) if error.raw_os_error().is_none() && are_we_root => {
-            return Err(Unread::Unbelieved(error.to_string()));
+            return Err(Unread::Refused(error.to_string()));
         }
         Err(error) if error.raw_os_error().is_none() => {
             found.faults.insert(format!("the envdir {}: {error} by root, but here it is", dir.display()));
@@ -81,7 +81,7 @@ pub fn read(dir: &Path) -> Result<Envdir, Unread> {
     };
     if let Some(writers) = other_writers(&opened, &fstat(&opened)?) {
         if are_we_root {
-            return Err(Unread::Unbelieved(could_be_root(&writers)));
+            return Err(Unread::Refused(could_be_root(&writers)));
         }
         found.faults.insert(format!("the envdir {}{}", dir.display(), decides(&writers)));
     }

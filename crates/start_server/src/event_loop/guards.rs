@@ -341,7 +341,7 @@ impl EventLoop {
     fn check_files(&mut self, gone: Option<(GenerationNumber, Pid)>) {
         for place in 0..self.guards.guarded.len() {
             let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
-            let Some(file) = &guarded.file else { continue };
+            let Some(file) = &mut guarded.file else { continue };
             if guarded.repairs >= MOST_REPAIRS {
                 continue;
             }

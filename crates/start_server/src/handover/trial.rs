@@ -21,6 +21,7 @@ use super::state::FORMAT;
 use crate::cli;
 use crate::config::{Command, Config};
 use crate::errno::{io_reason, reason};
+use crate::files::{Reach, SILENT};
 use crate::listeners::Listeners;
 use crate::messages::ended;
 use crate::printable::printable;
@@ -170,6 +171,9 @@ impl Trial {
 /// A shell would make something of any text, so it is not asked.
 fn must_be_a_program(path: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("{} cannot be executed: {}", path.display(), io_reason(&error));
+    if !Reach::of_unknown(path).answers() {
+        return Err(failed(io::Error::other(SILENT)));
+    }
     if !fs::metadata(path).map_err(failed)?.is_file() {
         return Err(format!("{} cannot be executed: it is not a file", path.display()));
     }

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Stat, Uid, chownat, fstat};
 use rustix::io::Errno;
 
 use crate::file_identity::FileIdentity;
-use crate::files::{Directories, Place};
+use crate::files::{Directories, Place, Reach};
 
 /// The names of one socket's file. Dropping it removes the hidden one.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct KeptName {
     identity: FileIdentity,
     mode: u32,
     owner: (u32, u32),
+    reach: Reach,
 }
 
 /// What has become of the file.
@@ -54,6 +55,7 @@ impl KeptName {
             identity: FileIdentity::of_stat(found),
             mode: found.st_mode & 0o777,
             owner: (found.st_uid, found.st_gid),
+            reach: place.reach(path),
         };
         if name.keep_at(place).is_ok() {
             name.kept = Some(path.with_file_name(hidden(place)));
@@ -90,7 +92,11 @@ impl KeptName {
     }
 
     /// Looks whether the file is where it should be, and puts it back if its place is free.
-    pub fn check(&self) -> FileState {
+    pub fn check(&mut self) -> FileState {
+        if !self.reach.answers() {
+            // Nobody can connect to it or remove it either.
+            return FileState::InPlace;
+        }
         if self.identity.is_at(&self.path) {
             if let Some(kept) = &self.kept
                 && !self.identity.is_at(kept)
@@ -165,6 +171,7 @@ impl KeptName {
 
     fn forget(&mut self) {
         if let Some(kept) = self.kept.take()
+            && self.reach.answers()
             && self.identity.is_at(&kept)
             && let Ok(kept) = Place::of(&kept)
             && kept.has(self.identity)
@@ -211,7 +218,7 @@ mod tests {
         let directory = directory("back");
         let path = directory.join("s");
         let _listener = UnixListener::bind(&path).unwrap();
-        let name = KeptName::new(&path).unwrap();
+        let mut name = KeptName::new(&path).unwrap();
         assert!(name.is_kept() && matches!(name.check(), FileState::InPlace));
         for _ in 0..3 {
             fs::remove_file(&path).unwrap();
@@ -257,7 +264,7 @@ mod tests {
         std::mem::forget(name);
         assert!(KeptName::new(&path).unwrap().is_kept());
         fs::write(&kept, "precious").unwrap();
-        let name = KeptName::new(&path).unwrap();
+        let mut name = KeptName::new(&path).unwrap();
         assert!(!name.is_kept());
         fs::remove_file(&path).unwrap();
         assert!(matches!(name.check(), FileState::Lost));
