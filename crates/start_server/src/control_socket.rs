@@ -6,6 +6,7 @@
 
 mod endpoint;
 
+use std::cell::OnceCell;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -44,12 +45,14 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct ControlSocket {
     endpoint: Endpoint,
-    /// Who may connect.
-    users: TrustedUsers,
+    /// Who may connect; found out when the first one does.
+    users: OnceCell<TrustedUsers>,
     /// In the order in which they came.
     clients: Vec<Client>,
     most_clients: usize,
     last_id: u64,
+    /// Who was owed an answer and has gone.
+    hung_up: Vec<RequestId>,
     /// No connection is taken before.
     rests_until: Option<Instant>,
 }
@@ -72,6 +75,10 @@ struct Client {
     state: State,
     /// It will not say any more, but may still listen.
     is_silent: bool,
+    /// It has asked for something, and was not told what became of it.
+    is_owed: bool,
+    /// It has said that it will not wait.
+    has_given_up: bool,
     /// When it is sent away.
     until: Option<Instant>,
 }
@@ -105,9 +112,10 @@ impl ControlSocket {
         Ok(Self {
             most_clients: most_clients(&endpoint.listener),
             endpoint,
-            users: TrustedUsers::of_this_process(),
+            users: OnceCell::new(),
             clients: Vec::new(),
             last_id: 0,
+            hung_up: Vec::new(),
             rests_until: None,
         })
     }
@@ -140,9 +148,10 @@ impl ControlSocket {
             Some(endpoint) => Self {
                 most_clients: most_clients(&endpoint.listener),
                 endpoint,
-                users: TrustedUsers::of_this_process(),
+                users: OnceCell::new(),
                 clients: Vec::new(),
                 last_id: 0,
+                hung_up: Vec::new(),
                 rests_until: None,
             },
             None => Self::open(path, run)?,
@@ -171,7 +180,7 @@ impl ControlSocket {
 
     /// Sends away whoever took too long.
     pub fn expire(&mut self, now: Instant) {
-        self.clients.retain(|client| client.until.is_none_or(|until| until > now));
+        self.part_with(|client| client.until.is_some_and(|until| until <= now));
         self.rests_until = self.rests_until.filter(|until| *until > now);
     }
 
@@ -187,7 +196,8 @@ impl ControlSocket {
                 let client = self.clients.get_mut(at)?;
                 let result = client.exchange(now);
                 if result.is_err() || client.has_its_answer() {
-                    self.clients.remove(at);
+                    let id = client.id;
+                    self.part_with(|client| client.id == id);
                 }
                 result.ok()?.map(|request| (id, request))
             }
@@ -210,9 +220,15 @@ impl ControlSocket {
     /// Answers a request; the connection is closed when the answer was read. Whoever has hung up is not missed.
     pub fn answer(&mut self, id: RequestId, reply: &Reply, now: Instant) {
         if let Some(client) = self.clients.iter_mut().find(|client| client.id == id) {
+            client.is_owed = false;
             client.answer(reply, now);
         }
-        self.clients.retain(|client| !client.has_its_answer());
+        self.part_with(Client::has_its_answer);
+    }
+
+    /// Who has asked for something, and has gone before an answer came. Each is told of once.
+    pub fn take_hung_up(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.hung_up)
     }
 
     /// After a crash: whoever has asked for something in its turn would wait for nothing, and cannot be told from one
@@ -223,7 +239,7 @@ impl ControlSocket {
         for client in self.clients.iter_mut().filter(|client| client.state == State::Asking) {
             client.answer(&Reply::Error { reason: reason.to_owned() }, now);
         }
-        self.clients.retain(|client| !client.has_its_answer());
+        self.part_with(Client::has_its_answer);
     }
 
     /// Gives answers that are still unread a last chance, and removes the socket file if it is ours.
@@ -261,11 +277,15 @@ impl ControlSocket {
             output: Vec::new(),
             state: State::Asking,
             is_silent: false,
+            is_owed: false,
+            has_given_up: false,
             until: Some(now.plus(PATIENCE)),
         };
         // Connections do not take this over from the listener.
         credentials::refuse_descriptors(&client.stream);
-        match credentials::of_peer(&client.stream).map(|peer| self.users.trust(peer.uid)) {
+        match credentials::of_peer(&client.stream)
+            .map(|peer| self.users.get_or_init(TrustedUsers::of_this_process).trust(peer))
+        {
             Ok(Trusted::Yes) => {
                 if self.has_room() {
                     self.clients.push(client);
@@ -285,13 +305,26 @@ impl ControlSocket {
 }
 
 impl ControlSocket {
+    /// Ends these connections.
+    fn part_with(&mut self, is_done: impl Fn(&Client) -> bool) {
+        let hung_up = &mut self.hung_up;
+        self.clients.retain(|client| {
+            let goes = is_done(client);
+            if goes && client.is_owed {
+                hung_up.push(client.id);
+            }
+            !goes
+        });
+    }
+
     /// Whether one more client can be served; if need be, instead of the oldest that does not wait for anything: one
     /// that has not said what it wants, or does not read what it was told.
     fn has_room(&mut self) -> bool {
         if self.clients.len() >= self.most_clients
-            && let Some(idle) = self.clients.iter().position(|client| client.state != State::Waiting)
+            && let Some(idle) =
+                self.clients.iter().find(|client| client.state != State::Waiting).map(|client| client.id)
         {
-            self.clients.remove(idle);
+            self.part_with(|client| client.id == idle);
         }
         self.clients.len() < self.most_clients
     }
@@ -326,6 +359,8 @@ impl Client {
                 state::ClientStage::Answered => State::Answered,
             },
             is_silent: client.is_silent,
+            is_owed: client.stage == state::ClientStage::Waiting,
+            has_given_up: false,
             until: client.until,
         })
     }
@@ -354,10 +389,14 @@ impl Client {
         }
         let Some(line) = self.next_line(now)? else { return Ok(None) };
         match (decode_request(&String::from_utf8_lossy(&line)), self.state) {
-            (Ok(Request::GiveUp), State::Waiting) => Ok(Some(Request::GiveUp)),
+            (Ok(Request::GiveUp), State::Waiting) if !self.has_given_up => {
+                self.has_given_up = true;
+                Ok(Some(Request::GiveUp))
+            }
             (Ok(Request::GiveUp), _) => self.refuse("there is nothing to give up yet", now),
             (Ok(request), State::Asking) => {
                 self.state = State::Waiting;
+                self.is_owed = true;
                 self.until = None;
                 Ok(Some(request))
             }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 
+/// So many events are read at a time; the kernel keeps 16,384.
+const MOST_EVENTS: usize = 20_000;
+
 /// A watch on a directory that may come and go.
 #[derive(Debug)]
 pub struct EnvdirWatch {
@@ -28,7 +31,12 @@ impl EnvdirWatch {
         let Some(events) = &self.events else { return };
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(events, &mut buffer);
-        while reader.next().is_ok() {}
+        // What comes faster than that wakes us again.
+        for _ in 0..MOST_EVENTS {
+            if reader.next().is_err() {
+                break;
+            }
+        }
         if !answers {
             return;
         }

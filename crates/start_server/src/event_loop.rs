@@ -2,12 +2,14 @@
 //! file; whether to is never decided here.
 
 mod actions;
+mod apart;
 mod guards;
 mod remembering;
 mod status;
 mod strays;
 mod upgrading;
 
+pub use apart::ApartProcesses;
 pub use remembering::{Arrival, Succession};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -45,13 +47,19 @@ use crate::orphans::{Orphan, drainers};
 use crate::pid_file::PidFile;
 use crate::proving::{Looking, Proving};
 use crate::readiness::check::Check;
-use crate::readiness::notify::{Message, NotifySocket};
+use crate::readiness::notify::{Family, Message, NotifySocket};
 use crate::run_directory::RunDirectory;
 use crate::service_manager::ServiceManager;
 use crate::status_file::StatusFile;
 use crate::worker::Recipe;
 use guards::Guards;
 use strays::Strays;
+
+/// So many signals are read in a turn. Those that can be queued have no meaning here.
+const MOST_SIGNALS: usize = 128;
+
+/// So many children are reaped in a turn.
+const MOST_REAPED: usize = 64;
 
 /// Everything that was set up before the loop, and is there to be cleaned up after it.
 #[derive(Debug)]
@@ -91,6 +99,10 @@ pub struct EventLoop {
     /// What is known of each generation besides what the supervisor needs.
     notes: BTreeMap<GenerationNumber, Notes>,
     proving: Proving,
+    /// What may wait is done by these.
+    apart: ApartProcesses,
+    /// Children have ended that there was no time to reap.
+    has_unreaped: bool,
     guards: Guards,
     /// Proofs that were found in this turn.
     proofs: Vec<Event>,
@@ -152,6 +164,7 @@ enum Source {
     Newborn,
     Orphan(i32),
     Notify(GenerationNumber),
+    Proof,
     Control(End),
     Listeners,
 }
@@ -180,6 +193,8 @@ impl EventLoop {
             orphans,
             notes: BTreeMap::new(),
             proving: Proving::Nothing,
+            apart: ApartProcesses::default(),
+            has_unreaped: false,
             guards,
             proofs: Vec::new(),
             excerpt: None,
@@ -227,6 +242,7 @@ impl EventLoop {
     fn is_quiet(&self, time_left: Option<Duration>) -> bool {
         const SOON: Duration = Duration::from_secs(10);
         self.newborns.is_empty()
+            && !self.has_unreaped
             && self.strays.is_empty()
             && self.supervisor.awaiting_proof().is_none()
             && time_left.is_none_or(|time_left| time_left > SOON)
@@ -253,7 +269,7 @@ impl EventLoop {
                 self.orphan_ended(Pid(*pid));
             }
         }
-        if ready.contains(&Source::Signals) {
+        if ready.contains(&Source::Signals) || self.has_unreaped {
             self.read_signals();
         }
         if ready.contains(&Source::Envdir) {
@@ -264,6 +280,7 @@ impl EventLoop {
                 self.serve_client(*end);
             }
         }
+        self.forget_who_hung_up();
         if ready.contains(&Source::Log) {
             self.parts.log.flush();
         }
@@ -290,8 +307,9 @@ impl EventLoop {
         descriptors.extend(newborns.map(|it| (Source::Newborn, it.report.as_fd(), PollFlags::IN)));
         descriptors.extend(self.orphans.iter().map(|it| (Source::Orphan(it.pid), it.as_fd(), PollFlags::IN)));
         descriptors.extend(self.notes.iter().filter_map(|(generation, notes)| {
-            Some((Source::Notify(*generation), notes.notify.as_ref()?.as_fd(), PollFlags::IN))
+            Some((Source::Notify(*generation), notes.notify.as_ref()?.as_fd()?, PollFlags::IN))
         }));
+        descriptors.extend(self.proving.as_fd().map(|fd| (Source::Proof, fd, PollFlags::IN)));
         descriptors.extend(parts.log.pending().map(|fd| (Source::Log, fd, PollFlags::OUT)));
         descriptors.extend(parts.service_manager.pending().map(|fd| (Source::ServiceManager, fd, PollFlags::OUT)));
         let envdir = self.envdir_watch.as_ref().and_then(EnvdirWatch::as_fd);
@@ -302,7 +320,11 @@ impl EventLoop {
         let mut set: Vec<PollFd> =
             descriptors.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         let rest = time_left.map(|time_left| timespec(time_left.saturating_sub(PAUSE)));
-        let timeout = if is_quiet { Some(PAUSE) } else { time_left };
+        let timeout = match time_left {
+            _ if self.has_unreaped => Some(Duration::ZERO),
+            _ if is_quiet => Some(PAUSE),
+            time_left => time_left,
+        };
         let polled = match poll(&mut set, timeout.map(timespec).as_ref()) {
             // It may be days until the memory is needed again that the last turns took: it is given back, right before
             // the call that waits as long, so that next to nothing of it comes back.
@@ -329,6 +351,7 @@ impl EventLoop {
             self.proving.next_deadline(),
             self.next_question_to_a_newborn(),
             self.next_strays_deadline(),
+            self.next_notifications(),
             self.next_look_at_clients(),
             self.trial_deadline(),
             self.parts.log_command.as_ref().and_then(LogCommand::restart_due),
@@ -348,6 +371,8 @@ impl EventLoop {
         if let Some(control) = &mut self.parts.control {
             control.expire(now);
         }
+        self.forget_who_hung_up();
+        self.read_late_notifications(now);
         self.end_strays(now);
         self.look_at_clients(now);
         self.parts.service_manager.pat_watchdog(now);
@@ -355,7 +380,7 @@ impl EventLoop {
             self.parts.log.line(&complaint);
         }
         self.limit_trial(now);
-        let step = self.proving.step(now);
+        let step = self.proving.step(&mut self.apart, now);
         if let Some(line) = step.line {
             self.tell(&line);
         }
@@ -381,7 +406,7 @@ impl EventLoop {
 
     fn read_signals(&mut self) {
         let mut received = Vec::new();
-        loop {
+        for _ in 0..MOST_SIGNALS {
             match self.parts.signals.next() {
                 Ok(Some(signal)) => received.push(signal.signal),
                 Ok(None) => break,
@@ -391,7 +416,7 @@ impl EventLoop {
                 }
             }
         }
-        if received.contains(&Signal::CHLD) {
+        if received.contains(&Signal::CHLD) || self.has_unreaped {
             self.reap();
         }
         for signal in received {
@@ -412,32 +437,64 @@ impl EventLoop {
         }
     }
 
-    /// Takes note of every child that has ended. One at a time, and with nothing in between: the supervisor must not
+    /// Takes note of the children that have ended. One at a time, and with nothing in between: the supervisor must not
     /// signal a process that was reaped without its knowledge.
+    ///
+    /// Where somebody makes processes that end at once, and that lose their parents to us, there is no end of them: some
+    /// are left for the next turn, but none of those that matter.
     fn reap(&mut self) {
-        loop {
-            let pid = match sys::children::ended() {
-                Ok(Some(pid)) => Pid(pid),
+        self.has_unreaped = false;
+        for _ in 0..MOST_REAPED {
+            match sys::children::ended() {
+                Ok(Some(pid)) if self.reap_one(Pid(pid)) => {}
                 Ok(None) => return,
+                Ok(Some(_)) => break,
                 Err(error) => {
                     self.parts.log.line(&format!("failed to learn which children ended: {error}"));
                     return;
                 }
-            };
-            self.hear_last_words(pid);
-            match waitpid(rustix::process::Pid::from_raw(pid.0), WaitOptions::NOHANG) {
-                Ok(Some((_, status))) => self.ended(pid, ExitStatus(status.as_raw())),
-                Ok(None) | Err(Errno::INTR) => {}
-                Err(error) => {
-                    let error = io::Error::from(error);
-                    self.parts.log.line(&format!("failed to learn how process {pid} ended: {error}"));
-                    return;
-                }
+            }
+        }
+        self.has_unreaped = true;
+        for pid in self.children_that_matter() {
+            if sys::children::has_ended(pid.0) {
+                self.reap_one(pid);
             }
         }
     }
 
-    /// What a child said before it died counts first. What follows from that may be signals, even to itself, so it is
+    /// Whether a child that has ended was reaped.
+    fn reap_one(&mut self, pid: Pid) -> bool {
+        if self.is_worker(pid) {
+            self.hear_last_words(pid);
+        }
+        match waitpid(rustix::process::Pid::from_raw(pid.0), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => self.ended(pid, ExitStatus(status.as_raw())),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(error) => {
+                let error = io::Error::from(error);
+                self.parts.log.line(&format!("failed to learn how process {pid} ended: {error}"));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Children whose end means something.
+    fn children_that_matter(&self) -> Vec<Pid> {
+        let states = self.supervisor.generations();
+        let log_command = self.parts.log_command.as_ref().and_then(LogCommand::pid);
+        let trial = self.succession.trial.as_ref().map(|trial| trial.pid);
+        let helpers = [log_command, self.proving.check_pid(), trial].into_iter().flatten().map(Pid);
+        states.iter().flat_map(|state| &state.workers).copied().chain(helpers).collect()
+    }
+
+    fn is_worker(&self, pid: Pid) -> bool {
+        self.generation_of(pid).is_some()
+            || self.supervisor.generations().iter().any(|state| state.workers.contains(&pid))
+    }
+
+    /// What a worker said before it died counts first. What follows from that may be signals, even to itself, so it is
     /// not reaped yet.
     fn hear_last_words(&mut self, pid: Pid) {
         self.read_newborns();
@@ -449,6 +506,9 @@ impl EventLoop {
 
     fn ended(&mut self, pid: Pid, status: ExitStatus) {
         let now = now();
+        if self.apart.reaped(pid.0) {
+            return;
+        }
         if let Some(log_command) = &mut self.parts.log_command
             && log_command.pid() == Some(pid.0)
         {
@@ -460,7 +520,7 @@ impl EventLoop {
             self.proofs.extend(self.proving.check_ended(status, now));
             return;
         }
-        if self.trial_ended(pid, status) {
+        if self.trial_ended(pid, status) || !self.is_worker(pid) {
             return;
         }
         self.newborns.retain(|newborn| newborn.pid != pid);
@@ -510,12 +570,20 @@ impl EventLoop {
 
     fn read_notifications(&mut self, generation: GenerationNumber) {
         let Some(notes) = self.notes.get_mut(&generation) else { return };
-        let (Some(notify), Some(Pid(worker))) = (&notes.notify, notes.worker) else { return };
-        for message in notify.read(worker) {
+        let Some(Pid(worker)) = notes.worker else { return };
+        let Some(mut notify) = notes.notify.take() else { return };
+        let is_awaited = self.supervisor.awaiting_proof().is_some_and(|worker| worker.generation == generation);
+        let others = self.children_that_matter().into_iter().map(|pid| pid.0).filter(|pid| *pid != worker);
+        let family = Family { worker, others: others.chain(self.apart.pids()).collect(), is_awaited };
+        let messages = notify.read(&family, &mut self.apart, now());
+        if let Some(notes) = self.notes.get_mut(&generation) {
+            notes.notify = Some(notify);
+        }
+        for message in messages {
             match message {
                 Message::Ready => self.proofs.push(Event::Ready { generation, by: ReadyBy::Notify }),
                 Message::Extend(by) => {
-                    if self.supervisor.awaiting_proof().is_some_and(|worker| worker.generation == generation) {
+                    if is_awaited {
                         self.parts.service_manager.attempt_takes(by);
                     }
                     self.feed(Event::ExtendReadiness { generation, by });
@@ -531,6 +599,19 @@ impl EventLoop {
         }
     }
 
+    /// When a notify socket is to be read again that is not polled.
+    fn next_notifications(&self) -> Option<Instant> {
+        self.notes.values().filter_map(|notes| notes.notify.as_ref()?.next_deadline()).min()
+    }
+
+    fn read_late_notifications(&mut self, now: Instant) {
+        let is_due = |notes: &Notes| notes.notify.as_ref().and_then(NotifySocket::next_deadline);
+        let due = self.notes.iter().filter(|(_, notes)| is_due(notes).is_some_and(|due| due <= now));
+        for generation in due.map(|(generation, _)| *generation).collect::<Vec<_>>() {
+            self.read_notifications(generation);
+        }
+    }
+
     fn note(&mut self, generation: GenerationNumber, text: String) {
         if let Some(notes) = self.notes.get_mut(&generation) {
             notes.says = Some(text);
@@ -540,6 +621,14 @@ impl EventLoop {
     fn serve_client(&mut self, end: End) {
         while let Some((id, request)) = self.parts.control.as_mut().and_then(|control| control.serve(end, now())) {
             self.meet_request(id, request);
+        }
+    }
+
+    /// Nobody needs an answer who has hung up.
+    fn forget_who_hung_up(&mut self) {
+        for id in self.parts.control.as_mut().map(ControlSocket::take_hung_up).unwrap_or_default() {
+            self.farewells.retain(|farewell| *farewell != id);
+            self.feed(Event::HungUp(id));
         }
     }
 
@@ -615,7 +704,12 @@ impl EventLoop {
             return;
         }
         let living: Vec<_> = self.supervisor.generations().iter().map(|state| state.number).collect();
-        self.notes.retain(|generation, _| living.contains(generation));
+        let gone: Vec<_> = self.notes.keys().filter(|generation| !living.contains(generation)).copied().collect();
+        for notes in gone.iter().filter_map(|generation| self.notes.remove(generation)) {
+            if let Some(notify) = notes.notify {
+                notify.close(&mut self.apart);
+            }
+        }
     }
 
     /// Begins to look for a proof when one is wanted, and ends with the want.
@@ -624,7 +718,7 @@ impl EventLoop {
         if wanted.map(|worker| worker.generation) == self.proving.generation() {
             return;
         }
-        self.proving = Proving::Nothing;
+        self.end_proving();
         let Some(worker) = wanted else { return };
         let now = now();
         let rule = self.notes.get(&worker.generation).map_or(&ReadyRule::Alive, |notes| &notes.rule);
@@ -651,7 +745,20 @@ impl EventLoop {
         }
     }
 
+    /// Looks for no proof any more.
+    fn end_proving(&mut self) {
+        if let Some(pid) = self.proving.apart() {
+            self.apart.end(pid);
+        }
+        self.proving = Proving::Nothing;
+    }
+
     fn end(mut self) -> Parts {
+        for notes in std::mem::take(&mut self.notes).into_values() {
+            if let Some(notify) = notes.notify {
+                notify.close(&mut self.apart);
+            }
+        }
         if let Some(log_command) = &mut self.parts.log_command {
             log_command.finish();
         }

@@ -15,9 +15,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SocketType;
+use sys::apart::Apart;
 
 pub use self::bound_address::BoundAddress;
 pub use self::listener::{Kind, Listener};
@@ -166,21 +169,39 @@ impl Listeners {
     }
 
     /// Binds the unix socket at this place, counted from 0, to its path again, which must be free; workers find the new
-    /// socket from now on, and its file has the permissions `mode`.
+    /// socket from now on, and its file has the permissions `mode`. The old socket comes back.
     ///
     /// # Errors
     /// It cannot be had; the old socket stays.
-    pub fn bind_again(&mut self, place: usize, mode: u32) -> Result<(), ListenError> {
-        let Some(Listener { spec, socket, file: Some(file), .. }) = self.all.get_mut(place) else { return Ok(()) };
+    pub fn bind_again(&mut self, place: usize, mode: u32) -> Result<Option<OwnedFd>, ListenError> {
+        let Some(Listener { spec, socket, file: Some(file), .. }) = self.all.get_mut(place) else { return Ok(None) };
         let kind = if matches!(spec.address, ListenAddress::Unix(_)) { SocketType::STREAM } else { SocketType::DGRAM };
         let place = unix::place_of(&file.path, &mut Directories::default())?;
-        *socket = unix::bind_again(&file.path, kind, mode, &spec.options)?;
+        let anew = unix::bind_again(&file.path, kind, mode, &spec.options)?;
+        let old = std::mem::replace(socket, anew);
         // If it is gone already there is nothing to be removed at the end.
         if let Ok(identity) = identity_of(&*socket, &file.path, &place) {
             file.identity = identity;
         }
         self.changes += 1;
-        Ok(())
+        Ok(Some(old))
+    }
+
+    /// Leaves the sockets to the kernel, at the end of this process. Somebody may have connected to a unix socket, or sent
+    /// to it, and nobody has taken that: descriptors that came along are closed with the socket. A close that lingers
+    /// does not do so in a process that exits. What else may wait is left to a process that has the sockets as well, and
+    /// dies with this one.
+    pub fn leave(self) {
+        let unix = self.all.iter().filter(|listener| matches!(listener.kind(), Kind::Unix | Kind::UnixDatagram));
+        let sockets: Vec<BorrowedFd<'_>> = unix.map(AsFd::as_fd).filter(|socket| is_readable(*socket)).collect();
+        if !sockets.is_empty() {
+            let _ = Apart::begin(&sockets, |_| {
+                loop {
+                    std::thread::sleep(Duration::from_secs(3600));
+                }
+            });
+        }
+        std::mem::forget(self);
     }
 
     /// A number that is another one when a listener has another socket or file.
@@ -202,6 +223,10 @@ impl Listeners {
             }
         }
     }
+}
+
+fn is_readable(socket: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], Some(&Timespec::default())) != Ok(0)
 }
 
 fn cannot_create(errno: Errno) -> ListenError {

@@ -21,6 +21,7 @@ use rustix::process::{Pid, geteuid, test_kill_process};
 
 use crate::errno::reason;
 use crate::listen_spec::LONGEST_PATH;
+use lock::is_lock_name;
 pub use lock::{Lock, NotLocked, lock_name};
 
 /// Its mode: others may enter it, but neither list nor change it.
@@ -47,7 +48,7 @@ impl RunDirectory {
         for path in candidates(std::env::var_os("XDG_RUNTIME_DIR")) {
             match Self::open_at(&path) {
                 Ok(found) => {
-                    found.remove_stale_sockets();
+                    found.remove_leftovers();
                     return Ok(found);
                 }
                 Err(why) => refusals.push(format!("{}: {why}", path.display())),
@@ -115,12 +116,15 @@ impl RunDirectory {
         Ok(self.path.join(format!("{}-{random:016x}.{}", std::process::id(), kind.suffix())))
     }
 
-    /// Removes the sockets of superdaemons that are gone. That their process is gone is not enough, since it may be one
-    /// of another PID namespace: nobody must listen either.
-    fn remove_stale_sockets(&self) {
+    /// Removes the sockets and locks of superdaemons that are gone. That the process of a socket is gone is not enough,
+    /// since it may be one of another PID namespace: nobody must listen either.
+    fn remove_leftovers(&self) {
         let Ok(entries) = Dir::read_from(&self.directory) else { return };
         for entry in entries.flatten() {
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if is_lock_name(name) {
+                self.remove_unused_lock(name);
+            }
             if let Some((pid, kind)) = maker(name)
                 && pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
                 && is_refused(&self.path.join(name), kind)
@@ -267,17 +271,21 @@ mod tests {
         drop(UnixDatagram::bind(name(gone, "notify")).unwrap());
         drop(UnixListener::bind(name(living, "control")).unwrap());
         let _used = UnixListener::bind(name(gone - 1, "control")).unwrap();
-        for other in ["pid.lock", "x-0123456789abcdef.control", "5-0123.control"] {
+        for other in ["1-2-pid.other", "x-0123456789abcdef.control", "5-0123.control"] {
             fs::write(at(other), "").unwrap();
         }
-        run.remove_stale_sockets();
+        fs::write(at("1-2-pid.lock"), "").unwrap();
+        let _lock = run.lock(OsStr::new("1-2-used.lock")).unwrap();
+        run.remove_leftovers();
         let mut left: Vec<_> =
             fs::read_dir(run.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         let mut expected: Vec<String> = [name(living, "control"), name(gone - 1, "control")]
             .iter()
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-            .chain(["pid.lock", "x-0123456789abcdef.control", "5-0123.control"].map(str::to_owned))
+            .chain(
+                ["1-2-pid.other", "1-2-used.lock", "x-0123456789abcdef.control", "5-0123.control"].map(str::to_owned),
+            )
             .collect();
         expected.sort();
         assert_eq!(left, expected);

@@ -211,6 +211,9 @@ fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Resul
     let signals = early.map_or_else(take_over, Ok)?;
 
     let run_directory = RunDirectory::open();
+    if let (ReadyRule::Notify, Err(why)) = (&config.ready, &run_directory) {
+        return Err(no_notify_socket(why));
+    }
     let mut pid_file = match &config.pid_file {
         Some(path) => {
             let run = run_directory.as_ref().ok();
@@ -337,6 +340,15 @@ fn clean_up(parts: Parts) {
         control.close();
     }
     log.finish(LAST_LINES);
+    listeners.leave();
+}
+
+/// Why a generation cannot say that it is ready, where there is no run directory.
+pub fn no_notify_socket(why: &str) -> String {
+    format!(
+        "there is no directory for the notify sockets of --ready=notify that only this user can write to ({why}); make \
+         one, or use --ready=accept"
+    )
 }
 
 fn text<E: Display>(what: &'static str) -> impl Fn(E) -> String {

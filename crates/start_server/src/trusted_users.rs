@@ -1,7 +1,8 @@
 //! Whose orders count: root's and our own user's, as our user namespace sees them. The control socket asks for each
 //! client, commands ask about whom they are connected to.
 
-use rustix::process::geteuid;
+use rustix::process::{Pid, geteuid, test_kill_process};
+use sys::credentials::Credentials;
 
 /// A user that has no number in our namespace gets this one, unless the machine says another.
 const USUAL_OVERFLOW: u32 = 65_534;
@@ -34,11 +35,18 @@ impl TrustedUsers {
         }
     }
 
-    /// Whether the orders of this user count. The number that stands for all users without one is nobody's, even if it
-    /// is ours.
-    pub fn trust(self, user: u32) -> Trusted {
-        let is_known = Some(user) != self.overflow;
-        if is_known && (user == 0 || user == self.us) { Trusted::Yes } else { Trusted::No }
+    /// Whether the orders of a process count. The number that stands for all users without one is nobody's.
+    ///
+    /// If that is our own number as well, it is ours only if we may signal the process: the kernel compares the users
+    /// themselves for that, and we have no other rights.
+    pub fn trust(self, peer: Credentials) -> Trusted {
+        let is_known = Some(peer.uid) != self.overflow;
+        let is_same = || !self.is_root() && Pid::from_raw(peer.pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+        if (peer.uid == 0 || peer.uid == self.us) && (is_known || is_same()) { Trusted::Yes } else { Trusted::No }
+    }
+
+    fn is_root(self) -> bool {
+        self.us == 0
     }
 }
 
@@ -52,19 +60,25 @@ fn has_everybody(uid_map: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn trusts(us: u32, overflow: Option<u32>, uid: u32, pid: i32) -> bool {
+        TrustedUsers { us, overflow }.trust(Credentials { pid, uid }) == Trusted::Yes
+    }
+
     #[test]
     fn root_and_we_are_trusted() {
-        let users = TrustedUsers { us: 1000, overflow: None };
-        assert_eq!([0, 1000, 1001, 65_534].map(|user| users.trust(user) == Trusted::Yes), [true, true, false, false]);
-        let we_are_nobody = TrustedUsers { us: 65_534, overflow: None };
-        assert_eq!(we_are_nobody.trust(65_534), Trusted::Yes);
+        assert_eq!([0, 1000, 1001, 65_534].map(|uid| trusts(1000, None, uid, 1)), [true, true, false, false]);
+        assert!(trusts(65_534, None, 65_534, 1));
     }
 
     #[test]
     fn who_has_no_number_here_is_nobody() {
-        for us in [0, 1000, 65_534] {
-            assert_eq!(TrustedUsers { us, overflow: Some(65_534) }.trust(65_534), Trusted::No);
+        let ourselves = i32::try_from(std::process::id()).unwrap();
+        for us in [0, 1000] {
+            assert!(!trusts(us, Some(65_534), 65_534, ourselves));
         }
+        assert!(trusts(65_534, Some(65_534), 65_534, ourselves));
+        assert!(!trusts(65_534, Some(65_534), 65_534, 0), "it is in another PID namespace");
+        assert!(!trusts(65_534, Some(65_534), 65_534, i32::MAX), "it is gone");
     }
 
     #[test]

@@ -109,7 +109,7 @@ fn restarts_with_a_readiness_rule_leave_nothing_behind() {
     }
     if is_installed("/usr/bin/python3") {
         let tell = "import os,socket,signal;signal.signal(15,lambda *a:os._exit(0));\
-                    s=socket.socket(1,2);s.sendto(b'READY=1\\0'[:7],'\\0'+os.environ['NOTIFY_SOCKET'][1:]);signal.pause()";
+                    s=socket.socket(1,2);s.sendto(b'READY=1\\0'[:7],os.environ['NOTIFY_SOCKET']);signal.pause()";
         let program = ["/usr/bin/python3", "-S", "-E", "-c", tell];
         let mut daemon = ours().option("--ready=notify").program(program).start();
         flat(&daemon, RESTARTS);

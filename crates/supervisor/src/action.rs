@@ -21,7 +21,7 @@ pub enum Action {
     Publish(Vec<RunningWorker>),
     /// Tell a person.
     Report(Report),
-    /// Answer a request; each gets exactly one answer.
+    /// Answer a request; each gets exactly one answer, unless its requester has hung up.
     Answer(RequestId, Outcome),
     /// The superdaemon is done; nothing follows.
     Exit {

@@ -27,6 +27,9 @@ pub enum Event {
     Kill,
     /// Whoever made this request will not wait any longer.
     GiveUp(RequestId),
+    /// Whoever made this request has gone without a word: there is nobody to answer any more. What was asked for goes on,
+    /// since hanging up is not giving up.
+    HungUp(RequestId),
     /// [`crate::Action::Spawn`] made a process.
     Spawned {
         /// The generation that was to be spawned.

@@ -63,6 +63,11 @@ fn setups() -> Vec<Setup> {
     vec![
         Setup::new("alive", alive.clone(), Bounds { hups: 2, exits: 3, kills: 0, ..small }),
         Setup::new("requests", alive.clone(), Bounds { restarts: 3, give_ups: 2, exits: 1, ..calm }),
+        Setup::new(
+            "requesters that go",
+            alive.clone(),
+            Bounds { restarts: 2, give_ups: 1, hang_ups: 2, exits: 1, ..calm },
+        ),
         Setup::new("late", alive.clone(), Bounds { pauses: 1, delays: 2, ..calm }),
         Setup::new(
             "slow to spawn and to execute",
@@ -79,7 +84,7 @@ fn setups() -> Vec<Setup> {
         Setup::new(
             "proved, requests",
             notified.clone(),
-            Bounds { spawns: 3, hups: 1, restarts: 2, give_ups: 2, exits: 1, kills: 0, ..small },
+            Bounds { spawns: 3, hups: 1, restarts: 2, give_ups: 1, hang_ups: 1, exits: 1, kills: 0, ..small },
         ),
         Setup::new(
             "proved, slow to execute",

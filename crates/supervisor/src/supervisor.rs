@@ -252,6 +252,7 @@ fn fresh(mut adopted: Vec<Generation>, event: Event, turn: &mut Turn) -> Phase {
         }
         Event::Restart(Requester::Signal | Requester::Superdaemon)
         | Event::GiveUp(_)
+        | Event::HungUp(_)
         | Event::Spawned { .. }
         | Event::SpawnFailed { .. }
         | Event::Executed(_)

@@ -128,6 +128,10 @@ impl Scene {
         self.happens(Event::GiveUp(RequestId(request)));
     }
 
+    fn hangs_up(&mut self, request: u64) {
+        self.happens(Event::HungUp(RequestId(request)));
+    }
+
     fn stop(&mut self, by: StopRequester) {
         self.happens(Event::Stop(by));
     }
@@ -835,6 +839,39 @@ mod giving_up {
         scene.exits(2);
         scene.passes(60.0);
         scene.expect(&["0.0: spawn 2", "0.5: 1: abandoned, committed none, serving 1, stop 2"]);
+    }
+
+    #[test]
+    fn hanging_up_is_not_giving_up() {
+        let mut scene = Scene::serving(alive(), plain());
+        scene.asks(1, Commit);
+        scene.asks(2, Commit);
+        scene.hangs_up(1);
+        scene.hangs_up(2);
+        scene.passes(5.0);
+        scene.expect(&[
+            "0.0: spawn 2",
+            "1.0: retire 1, status [1 2], spawn 3",
+            "2.0: retire 1, retire 2, status [1 2 3]",
+        ]);
+    }
+
+    #[test]
+    fn who_gives_up_does_not_end_what_one_who_hung_up_has_asked_for() {
+        let mut scene = Scene::serving(alive(), plain());
+        scene.hup();
+        scene.asks(1, Commit);
+        scene.asks(2, Commit);
+        scene.passes(0.5);
+        scene.hangs_up(1);
+        scene.gives_up(2);
+        scene.passes(5.0);
+        scene.expect(&[
+            "0.0: spawn 2",
+            "0.5: 2: timed out, committed none, serving 1",
+            "1.0: retire 1, status [1 2], spawn 3",
+            "2.0: retire 1, retire 2, status [1 2 3]",
+        ]);
     }
 
     #[test]

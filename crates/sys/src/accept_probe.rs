@@ -269,6 +269,13 @@ impl Probe {
     }
 }
 
+/// Whether only an ancestor of a process may look into it, as a strict Yama has it for all but CAP_SYS_PTRACE: then the
+/// looks cannot be left to another process.
+pub fn needs_an_ancestor() -> bool {
+    let scope = std::fs::read("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    !matches!(scope.first(), None | Some(b'0')) && !rustix::process::geteuid().is_root()
+}
+
 /// Whether it is ending, a zombie, or gone.
 fn has_ended(pid: i32) -> bool {
     process_tree::read(pid).is_none_or(|process| !process.is_staying())

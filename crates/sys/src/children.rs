@@ -25,6 +25,15 @@ pub fn ended() -> io::Result<Option<i32>> {
     Ok((pid != 0).then_some(pid))
 }
 
+/// Whether this child has ended and was not reaped; never blocks.
+pub fn has_ended(pid: i32) -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let Ok(id) = libc::id_t::try_from(pid) else { return false };
+    // SAFETY: the structure is ours to write to; all zeros is a valid one, which stays when the child has not ended.
+    unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags) == 0 && info.assume_init().si_pid() != 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,9 +48,10 @@ mod tests {
         while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
             std::thread::yield_now();
         }
-        assert!(ended().unwrap().is_some());
+        assert!(ended().unwrap().is_some() && has_ended(pid));
         // It was not reaped: its status is there.
         assert!(child.wait().unwrap().success());
-        assert_ne!(ended().unwrap(), Some(pid));
+        assert!(ended().unwrap() != Some(pid) && !has_ended(pid));
+        assert!(!has_ended(std::process::id() as i32));
     }
 }

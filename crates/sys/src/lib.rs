@@ -5,6 +5,7 @@
 pub mod accept_probe;
 pub mod accounts;
 pub mod answering;
+pub mod apart;
 pub mod background;
 pub mod children;
 pub mod credentials;

@@ -10,10 +10,13 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::str;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
+use crate::apart::{self, Apart, News};
 use crate::signal::{self, Signal};
 
 /// A process at the moment at which /proc/PID/stat was read, see proc_pid_stat(5).
@@ -37,6 +40,19 @@ pub struct Process {
     pub has_memory: bool,
 }
 
+/// How processes are known that have left the family.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark<'a> {
+    /// A variable in their environment.
+    pub name: &'a str,
+    /// Its value.
+    pub value: &'a str,
+    /// Children that are known to be others.
+    pub except: &'a [i32],
+    /// How long it may take to ask them all, if one of them has it so that reading its environment waits.
+    pub limit: Duration,
+}
+
 /// More levels or members than any family has: only a loop or a fork bomb gets there.
 const MOST: usize = 32_768;
 
@@ -56,12 +72,6 @@ impl Process {
     /// Whether it lives and has not begun to end. One that has begun to can no longer be looked into by its own user.
     pub fn is_staying(&self) -> bool {
         self.threads > 1 || (self.is_living() && self.has_memory)
-    }
-
-    /// Whether it is a child of the caller that was executed with this variable in its environment. So those are known
-    /// that have lost their parent and were given to the caller, a child subreaper: the strays of [`kill_family`].
-    pub fn is_marked_child(&self, name: &str, value: &str) -> bool {
-        self.parent == own_pid() && variable(self.pid, name).is_some_and(|found| found == value)
     }
 
     fn parse(stat: &[u8]) -> Option<Process> {
@@ -101,22 +111,28 @@ pub fn read(pid: i32) -> Option<Process> {
 /// Costs some 10 µs for each thread of the family where the kernel lists the children of a process, else as much for
 /// each process of the machine.
 pub fn descendants(root: i32) -> Vec<i32> {
+    first_descendants(root, MOST)
+}
+
+/// As [`descendants`], but not all of them where there are more than so many: for whoever must not look for long.
+pub fn first_descendants(root: i32, most: usize) -> Vec<i32> {
     let mut found = if Path::new("/proc/thread-self/children").exists() {
-        descendants_by_children(root)
+        descendants_by_children(root, most)
     } else {
         scan().map(|all| descendants_among(&all, root)).unwrap_or_default()
     };
+    found.truncate(most);
     found.retain(|&pid| read(pid).is_some_and(|process| process.is_living()));
     found
 }
 
-fn descendants_by_children(root: i32) -> Vec<i32> {
+fn descendants_by_children(root: i32, most: usize) -> Vec<i32> {
     let mut found: Vec<i32> = Vec::new();
     let mut seen = HashSet::from([root]);
     let mut parent = Some(root);
     let mut asked = 0;
     while let Some(pid) = parent
-        && found.len() < MOST
+        && found.len() < most
     {
         for child in children(pid) {
             if seen.insert(child) {
@@ -127,6 +143,16 @@ fn descendants_by_children(root: i32) -> Vec<i32> {
         asked += 1;
     }
     found
+}
+
+/// Something that tells one program that a process executes from the next: where its stack begins, which is chosen anew
+/// at each exec, see proc_pid_stat(5). `None` if it is gone or may not be looked into.
+pub fn image(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
+    // The field after the name is the third; this one is the 28th.
+    let start = number(stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ').nth(25)?)?;
+    (start != 0).then_some(start)
 }
 
 /// What a process is called, see proc_pid_comm(5): at most 15 bytes, of the process's own choice; `None` if it is gone.
@@ -177,10 +203,16 @@ pub fn is_descendant(pid: i32, ancestor: i32) -> bool {
 
 /// The effective user of the process, see proc_pid_status(5); `None` if it is gone.
 pub fn user(pid: i32) -> Option<u32> {
+    users(pid)?.get(1).copied()
+}
+
+/// The real, effective, saved and file system users of the process; `None` if it is gone.
+pub fn users(pid: i32) -> Option<[u32; 4]> {
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
     // The owner of the directory is root for a process that has changed its user and executed nothing since.
     let users = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    number(users.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1)?)
+    let mut words = users.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map_while(number);
+    Some([words.next()?, words.next()?, words.next()?, words.next()?])
 }
 
 /// A variable of the environment with which the process was executed; `None` as well if that cannot be read, for lack
@@ -193,6 +225,71 @@ pub fn variable(pid: i32, name: &str) -> Option<OsString> {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(OsStr::from_bytes(value).to_owned())
     })
+}
+
+/// The children of the caller that were executed with this variable in their environment. So those are known
+/// that have lost their parent and were given to the caller, a child subreaper: the strays of [`kill_family`]. Zombies have nothing to
+/// say.
+///
+/// To read an environment is to read the memory of the process, which can be a page of a file system that does not
+/// answer. So another process reads; after the limit it is ended, and what it has not found is not there.
+pub fn marked_children(mark: &Mark<'_>) -> Vec<i32> {
+    let living = |pid: &i32| !mark.except.contains(pid) && read(*pid).is_some_and(|process| process.is_staying());
+    let asked: Vec<i32> = children_of(own_pid()).into_iter().filter(living).collect();
+    let found = variables(&asked, mark.name, mark.limit).into_iter();
+    found.filter(|(_, value)| value == mark.value).map(|(pid, _)| pid).collect()
+}
+
+/// A variable of the environments of these processes, of those that have it and whose value has at most 64 bytes, as far as
+/// they can be read within `limit`. See [`marked_children`].
+pub fn variables(pids: &[i32], name: &str, limit: Duration) -> Vec<(i32, OsString)> {
+    const LONGEST_VALUE: usize = 64;
+    let mut found = Vec::new();
+    if pids.is_empty() {
+        return found;
+    }
+    let reader = Apart::begin(&[], |reporter| {
+        for &pid in pids {
+            if let Some(value) = variable(pid, name).filter(|value| value.len() <= LONGEST_VALUE) {
+                reporter.say(&[&pid.to_ne_bytes()[..], value.as_bytes(), b"\0"].concat());
+            }
+        }
+    });
+    let Ok(reader) = reader else { return found };
+    let deadline = Instant::now() + limit;
+    let mut text = Vec::new();
+    loop {
+        match reader.news() {
+            News::Said(report) => text.extend(report),
+            News::Ended => break,
+            News::None => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+                let mut set = [PollFd::new(&reader, PollFlags::IN)];
+                if !matches!(poll(&mut set, Some(&left)), Ok(1..) | Err(Errno::INTR)) {
+                    break;
+                }
+            }
+        }
+    }
+    apart::end(reader.pid());
+    let mut rest = text.as_slice();
+    while let Some((pid, after)) = rest.split_first_chunk()
+        && let Some(end) = after.iter().position(|&byte| byte == 0)
+    {
+        let (value, after) = after.split_at(end);
+        found.push((i32::from_ne_bytes(*pid), OsStr::from_bytes(value).to_owned()));
+        rest = after.get(1..).unwrap_or_default();
+    }
+    found
+}
+
+fn children_of(pid: i32) -> Vec<i32> {
+    if Path::new("/proc/thread-self/children").exists() {
+        return children(pid);
+    }
+    let all = scan().unwrap_or_default();
+    all.iter().filter(|process| process.parent == pid).map(|process| process.pid).collect()
 }
 
 /// Whether /proc is mounted and tells about the PID namespace in which this process is. Another namespace's PIDs mean
@@ -218,6 +315,26 @@ pub fn proc_is_ours() -> bool {
 /// There is no usable /proc, or no descriptor to read it with; or a process could not be signalled, for example for
 /// lack of permission. All others have been signalled then.
 pub fn kill_family(leader: i32, strays: impl Fn(&Process) -> bool) -> io::Result<usize> {
+    kill_all(leader, |all| all.iter().filter(|process| strays(process)).map(|process| process.pid).collect())
+}
+
+/// As [`kill_family`], where the strays are known by a variable in their environment: see [`marked_children`].
+///
+/// # Errors
+/// As of [`kill_family`]. That an environment cannot be read is none.
+pub fn kill_marked_family(leader: i32, mark: &Mark<'_>) -> io::Result<usize> {
+    let deadline = Instant::now() + mark.limit;
+    kill_all(leader, |_| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            HashSet::new()
+        } else {
+            marked_children(&Mark { limit: left, ..*mark }).into_iter().collect()
+        }
+    })
+}
+
+fn kill_all(leader: i32, mut strays: impl FnMut(&[Process]) -> HashSet<i32>) -> io::Result<usize> {
     if !proc_is_ours() {
         let text = "a family of processes cannot be found without the /proc of this PID namespace: mount it";
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
@@ -226,7 +343,8 @@ pub fn kill_family(leader: i32, strays: impl Fn(&Process) -> bool) -> io::Result
     let mut signalled = 0;
     let mut failure = None;
     for _ in 0..ROUNDS {
-        let family = Family::find(&scan()?, leader, &strays);
+        let all = scan()?;
+        let family = Family::find(&all, leader, &strays(&all));
         let before = seen.len();
         for victim in family.victims {
             if seen.insert((victim.pid, victim.start_time)) {
@@ -257,7 +375,7 @@ struct Family {
 }
 
 impl Family {
-    fn find(all: &[Process], leader: i32, strays: impl Fn(&Process) -> bool) -> Family {
+    fn find(all: &[Process], leader: i32, strays: &HashSet<i32>) -> Family {
         let caller = own_pid();
         let mut protected = ancestors(all, caller);
         protected.extend([caller, 1]);
@@ -270,7 +388,7 @@ impl Family {
         let seeds = all.iter().filter(|process| {
             let is_member = process.group == leader && (is_ours || (is_reaped && ours.contains(&process.pid)));
             let is_leader = process.pid == leader && is_ours;
-            !protected.contains(&process.pid) && (is_leader || is_member || strays(process))
+            !protected.contains(&process.pid) && (is_leader || is_member || strays.contains(&process.pid))
         });
         let family = with_descendants(all, seeds.map(|process| process.pid).collect(), &protected);
         Family {
@@ -425,6 +543,18 @@ mod tests {
     }
 
     #[test]
+    fn another_program_is_another_image() {
+        let (mut child, _) = shell("echo; read line; exec sleep 600");
+        let before = image(pid_of(&child)).unwrap();
+        assert_eq!(image(pid_of(&child)), Some(before));
+        child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        wait_until("another image", || image(pid_of(&child)).is_some_and(|now| now != before));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(image(i32::MAX), None);
+    }
+
+    #[test]
     fn the_user_is_the_effective_one() {
         assert_eq!(user(own_pid()), Some(rustix::process::geteuid().as_raw()));
         assert_eq!(user(1), Some(0));
@@ -502,10 +632,11 @@ mod tests {
     fn nobody_who_is_protected_is_ever_a_victim() {
         let all = scan().unwrap();
         for leader in [i32::MIN, -1, 0, 1, own_pid(), read(own_pid()).unwrap().parent] {
-            let family = Family::find(&all, leader, |_| false);
+            let family = Family::find(&all, leader, &HashSet::new());
             assert_eq!((family.victims, family.whole_group), (vec![], false), "{leader}");
         }
-        let everybody = Family::find(&all, -1, |_| true).victims;
+        let everybody = all.iter().map(|process| process.pid).collect();
+        let everybody = Family::find(&all, -1, &everybody).victims;
         let mut protected = vec![1, own_pid()];
         let mut pid = own_pid();
         while let Some(process) = read(pid) {
@@ -530,7 +661,7 @@ mod tests {
         let me = own_pid();
         let [leader, other, orphan, stranger] = [me + 1, me + 2, me + 3, me + 4];
         let pids = |all: &[Process]| {
-            let family = Family::find(all, leader, |_| false);
+            let family = Family::find(all, leader, &HashSet::new());
             (family.victims.iter().map(|victim| victim.pid).collect::<Vec<_>>(), family.whole_group)
         };
         let caller = process(me, 1, 1);
@@ -588,9 +719,7 @@ mod tests {
         said
     }
 
-    fn is_stray(process: &Process) -> bool {
-        process.is_marked_child("E_FAMILY", "1")
-    }
+    const STRAYS: Mark = Mark { name: "E_FAMILY", value: "1", except: &[], limit: Duration::from_secs(60) };
 
     #[test]
     fn a_daemon_that_left_the_family_is_ended_with_its_children() {
@@ -601,8 +730,8 @@ mod tests {
             let leader = pid_of(&child);
             let [daemon, son] = pids[..] else { panic!("{pids:?}") };
             wait_until("adopted", || read(daemon).unwrap().parent == own_pid());
-            let without = Family::find(&scan().unwrap(), leader, |_| false).victims.len();
-            let killed = kill_family(leader, is_stray).unwrap();
+            let without = Family::find(&scan().unwrap(), leader, &HashSet::new()).victims.len();
+            let killed = kill_marked_family(leader, &STRAYS).unwrap();
             wait_until("gone", || !is_living(daemon) && !is_living(son));
             write!(out, "{without} {killed} {}", is_killed(&mut child)).unwrap();
         });
@@ -621,11 +750,11 @@ mod tests {
             let (mut child, _) = shell(script);
             let leader = pid_of(&child);
             wait_until("a storm", || descendants(leader).len() > 50);
-            let killed = kill_family(leader, is_stray).unwrap();
+            let killed = kill_marked_family(leader, &STRAYS).unwrap();
             assert!(killed > 50, "{killed}");
             // The killed ones that were adopted are zombies until they are reaped.
             wait_until("nobody left", || descendants(own_pid()).is_empty());
-            assert_eq!(kill_family(leader, is_stray).unwrap(), 0);
+            assert_eq!(kill_marked_family(leader, &STRAYS).unwrap(), 0);
             write!(out, "{}", is_killed(&mut child)).unwrap();
         });
         assert_eq!(said, "true");

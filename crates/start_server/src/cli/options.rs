@@ -194,7 +194,8 @@ pub(super) struct Options {
     #[arg(long, help_heading = FILES)]
     pub(super) daemonize: bool,
 
-    /// Socket that verbs are answered on; verbs find it by this [default: one derived from the process id]
+    /// Socket that commands are answered on; commands find it by this [default: one in /run/start_server or
+    /// $XDG_RUNTIME_DIR/start_server]
     #[arg(long, help_heading = FILES, value_name = "PATH")]
     pub(super) control_socket: Option<PathBuf>,
 

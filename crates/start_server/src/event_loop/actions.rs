@@ -8,7 +8,7 @@ use control::Reply;
 use rustix::io::Errno;
 use supervisor::report::{Failure, FailureKind, SpawnStage};
 use supervisor::{Action, Event, GenerationNumber, Order, Outcome, Pid, Report, RequestId, Role, RunningWorker};
-use sys::process_tree;
+use sys::process_tree::{self, Mark};
 use sys::signal::{Signal, send, send_group};
 
 use super::{EventLoop, LogExcerpt, LogOutput, LogTarget, Newborn, Notes, NotifySocket, ReadyRule, Stage, now};
@@ -16,7 +16,11 @@ use crate::errno::io_reason;
 use crate::files::{Reach, SILENT, open_log_file, parent_of};
 use crate::messages::{describe, status_of};
 use crate::printable::printable;
-use crate::superdaemon::redirect;
+use crate::run_directory::{Kind, RunDirectory};
+use crate::superdaemon::{no_notify_socket, redirect};
+
+/// So long it may take to ask processes that have lost their parent for their generation.
+pub(super) const MARK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// As many of the last lines are kept for the launcher.
 const LAST_WORDS: usize = 5;
@@ -46,21 +50,45 @@ impl EventLoop {
         match self.try_spawn(generation) {
             Ok(pid) => Event::Spawned { generation, pid },
             Err(error) => {
-                self.notes.remove(&generation);
                 Event::SpawnFailed { generation, errno: error.raw_os_error().unwrap_or(Errno::AGAIN.raw_os_error()) }
             }
         }
     }
 
+    fn open_notify_socket(&mut self) -> io::Result<NotifySocket> {
+        let open = |run: &Result<RunDirectory, String>| match run {
+            Ok(run) => NotifySocket::open(&run.new_name(Kind::Notify)?, None).map_err(|error| {
+                let path = run.path().display();
+                io::Error::new(error.kind(), format!("failed to make a notify socket in {path}: {}", io_reason(&error)))
+            }),
+            Err(why) => Err(io::Error::new(io::ErrorKind::NotFound, no_notify_socket(why))),
+        };
+        let opened = match open(&self.parts.run_directory) {
+            // Somebody has removed the directory, or made room for one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.parts.run_directory = RunDirectory::open();
+                open(&self.parts.run_directory)
+            }
+            opened => opened,
+        };
+        opened.inspect_err(|error| self.tell(&error.to_string()))
+    }
+
     fn try_spawn(&mut self, generation: GenerationNumber) -> io::Result<Pid> {
         let notify = match self.parts.config.ready {
-            ReadyRule::Notify => Some(NotifySocket::open(generation.0)?),
+            ReadyRule::Notify => Some(self.open_notify_socket()?),
             ReadyRule::Alive | ReadyRule::Accept | ReadyRule::Exec(_) => None,
         };
-        let extra: Vec<_> = notify.iter().map(|notify| ("NOTIFY_SOCKET", notify.variable().into())).collect();
+        let extra: Vec<_> = notify.iter().map(|notify| ("NOTIFY_SOCKET", notify.variable())).collect();
         let parts = &self.parts;
         let environment = parts.environment.for_worker(parts.recipe.variables(), generation.0, &extra);
-        let spawned = parts.recipe.spawn(generation.0, &parts.listeners, environment)?;
+        let spawned = match parts.recipe.spawn(generation.0, &parts.listeners, environment) {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                notify.into_iter().for_each(|notify| notify.close(&mut self.apart));
+                return Err(error);
+            }
+        };
         let pid = Pid(spawned.pid);
         let ask_at = now().plus(self.patience_with_newborns());
         self.newborns.push(Newborn { generation, pid, report: spawned.exec, ask_at });
@@ -120,13 +148,17 @@ impl EventLoop {
     /// Ends the process group that `leader` leads or led, its descendants, and those that have lost their parent and so
     /// became our children. These are known by the generation in their environment. Returns how many there were.
     pub(super) fn kill_family(&self, leader: Pid, generation: Option<GenerationNumber>) -> io::Result<usize> {
-        let generation = generation.map(|generation| generation.0.to_string());
-        let states = self.supervisor.generations();
-        let workers: Vec<i32> = states.iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
-        process_tree::kill_family(leader.0, |process| {
-            let is_marked = |number: &String| process.is_marked_child("SERVER_STARTER_GENERATION", number);
-            !workers.contains(&process.pid) && generation.as_ref().is_some_and(is_marked)
-        })
+        let Some(generation) = generation else { return process_tree::kill_family(leader.0, |_| false) };
+        let others = self.children_that_matter().into_iter().map(|pid| pid.0).chain(self.apart.pids());
+        process_tree::kill_marked_family(
+            leader.0,
+            &Mark {
+                name: "SERVER_STARTER_GENERATION",
+                value: &generation.0.to_string(),
+                except: &others.collect::<Vec<_>>(),
+                limit: MARK_PATIENCE,
+            },
+        )
     }
 
     /// As it was published last, or should have been.

@@ -287,7 +287,9 @@ impl EventLoop {
         }
         file.give_way();
         let bound = self.parts.listeners.bind_again(place, file.mode()).map_err(|error| error.to_string());
-        let renewed = bound.and_then(|()| {
+        let renewed = bound.and_then(|old| {
+            // Whoever had connected may have sent something that a close waits for.
+            old.into_iter().for_each(|old| self.apart.close(old));
             let listener = self.parts.listeners.all().get(place).ok_or_else(String::new)?;
             file.renewed(listener.as_fd()).map_err(|error| io_reason(&error))
         });

@@ -12,10 +12,12 @@ use sys::process_tree;
 use sys::reexec::{Resumption, Survival};
 use sys::spawn::ExecReport;
 
+use super::actions::MARK_PATIENCE;
 use super::guards::Guards;
 use super::strays::Strays;
 use super::{
-    EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally, Words, now, policy,
+    ApartProcesses, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally, Words, now,
+    policy,
 };
 use crate::config::ReadyRule;
 use crate::handover::descriptor::{Descriptor, Kept, take};
@@ -159,6 +161,7 @@ impl EventLoop {
             excerpt: self.excerpt.as_ref().map(LogExcerpt::state),
             previous: succession.survival.as_ref().and_then(Survival::fallback).map(|file| kept.keep(file)),
             upgrade,
+            apart: self.apart.pids().collect(),
             service_manager: parts.service_manager.state(&mut kept),
             trial: succession.trial.as_ref().map(|trial| state::Trial { pid: trial.pid, request: trial.request }),
         };
@@ -184,7 +187,7 @@ impl EventLoop {
         let notes = state.generations.into_iter().map(|(number, notes)| {
             let notes = Notes {
                 worker: notes.worker,
-                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, inherited)),
+                notify: notes.notify.and_then(|notify| NotifySocket::resume(notify, None, inherited)),
                 ready_by: notes.ready_by,
                 says: notes.says,
                 rule: notes.rule.parse().unwrap_or(ReadyRule::Alive),
@@ -218,6 +221,12 @@ impl EventLoop {
         }
         let fallback = if upgraded { Some(program) } else { previous };
         let prepared = succession.prepare(&parts, fallback.filter(|file| !is_this_program(file.as_fd())));
+        let us = rustix::process::getpid().as_raw_pid();
+        let workers: Vec<i32> =
+            supervisor.generations().iter().flat_map(|state| &state.workers).map(|pid| pid.0).collect();
+        // Only what is a child of ours still, and was not given the number meanwhile.
+        let is_left = |pid: &i32| !workers.contains(pid) && process_tree::read(*pid).is_some_and(|it| it.parent == us);
+        let apart = ApartProcesses::resume(state.apart.into_iter().filter(is_left));
         let mut event_loop = Self {
             parts,
             words,
@@ -231,6 +240,8 @@ impl EventLoop {
             orphans,
             notes,
             proving: Proving::Nothing,
+            apart,
+            has_unreaped: false,
             guards,
             proofs: Vec::new(),
             excerpt,
@@ -334,13 +345,12 @@ impl EventLoop {
     /// means is said at the end of the line.
     fn end_lost_attempts(&mut self, meaning: &str) {
         let us = rustix::process::getpid().as_raw_pid();
-        let number = |pid: i32| -> Option<u32> {
-            process_tree::variable(pid, "SERVER_STARTER_GENERATION")?.to_str()?.parse().ok()
-        };
         let last = self.supervisor.last_number().0;
-        let lost: Vec<(i32, u32)> = process_tree::descendants(us)
+        let asked: Vec<i32> = process_tree::descendants(us).into_iter().filter(|pid| !self.apart.has(*pid)).collect();
+        let number = |value: OsString| -> Option<u32> { value.to_str()?.parse().ok() };
+        let lost: Vec<(i32, u32)> = process_tree::variables(&asked, "SERVER_STARTER_GENERATION", MARK_PATIENCE)
             .into_iter()
-            .filter_map(|pid| Some((pid, number(pid).filter(|&number| number > last)?)))
+            .filter_map(|(pid, value)| Some((pid, number(value).filter(|&number| number > last)?)))
             .collect();
         for (pid, number) in lost {
             self.supervisor.skip_numbers(GenerationNumber(number));

@@ -11,7 +11,7 @@ use supervisor::{GenerationNumber, Instant, Pid};
 use sys::process_tree;
 use sys::signal::Signal;
 
-use super::{EventLoop, now};
+use super::{EventLoop, MOST_REAPED, MOST_SIGNALS, now};
 use crate::handover::state;
 use crate::messages::plural;
 
@@ -86,6 +86,7 @@ impl EventLoop {
         let deadline = since.plus(limit);
         while self.has_children() {
             let impatient = std::iter::from_fn(|| self.parts.signals.next().ok().flatten())
+                .take(MOST_SIGNALS)
                 .any(|received| matches!(received.signal, Signal::TERM | Signal::INT | Signal::QUIT));
             if impatient || now() >= deadline {
                 if let Ok(count @ 1..) = self.kill_children() {
@@ -98,23 +99,30 @@ impl EventLoop {
         }
     }
 
-    /// Reaps, and says whether anybody but the log command is left.
-    fn has_children(&self) -> bool {
-        loop {
+    /// Reaps, and says whether anybody but our own helpers is left.
+    fn has_children(&mut self) -> bool {
+        // Whoever makes them faster than that has children all the more.
+        for _ in 0..MOST_REAPED {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(Some((pid, _))) => drop(self.apart.reaped(pid.as_raw_pid())),
+                Err(Errno::INTR) => {}
                 Ok(None) => break,
                 Err(_) => return false,
             }
         }
         let us = rustix::process::getpid().as_raw_pid();
-        process_tree::descendants(us).into_iter().any(|pid| !self.belongs_to_log_command(pid))
+        process_tree::descendants(us).into_iter().any(|pid| !self.is_no_stray(pid))
     }
 
     fn kill_children(&self) -> std::io::Result<usize> {
         let us = rustix::process::getpid().as_raw_pid();
         // No process has the PID 0: only those that are named by the closure are meant.
-        process_tree::kill_family(0, |process| process.parent == us && !self.belongs_to_log_command(process.pid))
+        process_tree::kill_family(0, |process| process.parent == us && !self.is_no_stray(process.pid))
+    }
+
+    /// Our own helpers are nobody's strays.
+    fn is_no_stray(&self, pid: i32) -> bool {
+        self.apart.has(pid) || self.belongs_to_log_command(pid)
     }
 
     fn belongs_to_log_command(&self, pid: i32) -> bool {

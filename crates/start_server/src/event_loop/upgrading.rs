@@ -91,6 +91,8 @@ impl EventLoop {
         let Some((trial, version)) = self.succession.accepted.take() else { return };
         self.tell(&format!("upgrade: executing {} (start_server {version})", trial.path.display()));
         let upgrade = state::Upgrade { request: trial.request, path: trial.path.as_path().into(), at: now() };
+        // The next image does not know what they do.
+        self.apart.end_all();
         self.look_at_listeners();
         let (state, kept) = self.state(Some(upgrade));
         let path = CString::new(trial.path.as_os_str().as_bytes()).unwrap_or_default();

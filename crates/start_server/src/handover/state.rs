@@ -84,6 +84,9 @@ pub struct State {
     pub upgrade: Option<Upgrade>,
     /// The program that is being tried out.
     pub trial: Option<Trial>,
+    /// Processes that do what may wait. Nobody listens to them any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<i32>,
     /// The service manager, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_manager: Option<ServiceManager>,
@@ -150,8 +153,11 @@ pub struct GenerationState {
 pub struct Notify {
     /// The socket.
     pub socket: Descriptor,
-    /// Its name in the abstract name space.
+    /// Its name in the abstract name space, if it has no file: version 0.1.0 made such.
     pub name: String,
+    /// Its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Text>,
 }
 
 /// A process that may not run the program yet.

@@ -8,16 +8,24 @@ use sys::{process_tree, waiting_clients};
 
 use crate::listeners::{Kind, Listener};
 
+/// So much is looked at; it takes some ten milliseconds.
+const MOST_PROCESSES: usize = 256;
+const MOST_DESCRIPTORS: usize = 8192;
+
 /// Whether one of these workers or of their descendants holds a connection that was accepted on the listener. Not if
-/// they cannot be looked into.
+/// they cannot be looked into, or have more processes and descriptors than there is time to look at.
 pub fn hold_accepted(workers: &[Pid], listener: &Listener) -> bool {
     let accepted = match listener.kind() {
         Kind::Tcp => waiting_clients::accepted_on_tcp(listener).unwrap_or_default(),
         Kind::Unix => accepted_at(&listener.address().bytes()),
         Kind::Udp | Kind::UnixDatagram => Vec::new(),
     };
-    let processes = workers.iter().flat_map(|worker| [vec![worker.0], process_tree::descendants(worker.0)].concat());
-    !accepted.is_empty() && processes.into_iter().any(|pid| holds_one(pid, &accepted))
+    if accepted.is_empty() {
+        return false;
+    }
+    let family = |worker: &Pid| [vec![worker.0], process_tree::first_descendants(worker.0, MOST_PROCESSES)].concat();
+    let mut left = MOST_DESCRIPTORS;
+    workers.iter().flat_map(family).any(|pid| holds_one(pid, &accepted, &mut left))
 }
 
 /// The connected unix sockets with this address, which those have that were accepted. For the table see
@@ -37,9 +45,13 @@ fn accepted_at(address: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-fn holds_one(pid: i32, sockets: &[u64]) -> bool {
+fn holds_one(pid: i32, sockets: &[u64], left: &mut usize) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+    let entries = descriptors.map_while(Result::ok).take_while(|_| {
+        *left = left.saturating_sub(1);
+        *left > 0
+    });
+    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
         let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
         inode.is_some_and(|inode| sockets.contains(&inode))
     })

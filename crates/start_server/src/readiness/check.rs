@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process_group};
 use supervisor::{ExitStatus, GenerationNumber, Instant, RunningWorker};
-use sys::process_tree;
+use sys::process_tree::{self, Mark};
 use sys::spawn::{Plan, spawn};
 
 use crate::handover::state;
@@ -20,6 +20,9 @@ pub const SHELL: &str = "/bin/sh";
 /// The pause after the first failed check; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// So long it may take to ask processes whether a check has left them behind.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The checks of one generation.
 #[derive(Debug)]
@@ -161,9 +164,10 @@ impl Check {
         let worker = self.worker.pid.0;
         let mark = worker.to_string();
         // What cannot be killed has another user's rights, and so was let go on purpose.
-        let _ = process_tree::kill_family(leader, |process| {
-            process.pid != worker && process.is_marked_child("SERVER_STARTER_PID", &mark)
-        });
+        let _ = process_tree::kill_marked_family(
+            leader,
+            &Mark { name: "SERVER_STARTER_PID", value: &mark, except: &[worker], limit: PATIENCE },
+        );
     }
 }
 

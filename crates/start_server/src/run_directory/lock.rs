@@ -53,6 +53,16 @@ impl RunDirectory {
         }
     }
 
+    /// Removes the file of a lock that nobody holds, as a superdaemon that was killed leaves it.
+    pub(super) fn remove_unused_lock(&self, name: &OsStr) {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = openat(self.as_fd(), name, flags, Mode::empty()) else { return };
+        // Whoever opened it just before, and waits for us, will see that it is gone and make another.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = unlinkat(self.as_fd(), name, AtFlags::empty());
+        }
+    }
+
     /// Gives a lock of this name back, and removes its file.
     pub fn unlock(&self, name: &OsStr, lock: Lock) {
         // While it is locked nobody else's can be there. One that stays does no harm.
@@ -86,6 +96,12 @@ pub fn lock_name(device: u64, directory: u64, name: &OsStr) -> OsString {
     lock.push(OsStr::from_bytes(end));
     lock.push(".lock");
     lock
+}
+
+/// Whether a name in the run directory is one of [`lock_name`].
+pub(super) fn is_lock_name(name: &OsStr) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    name.as_bytes().ends_with(b".lock")
 }
 
 fn pid_in(file: &File) -> Option<i32> {

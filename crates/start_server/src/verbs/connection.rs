@@ -93,7 +93,7 @@ impl Connection {
             Failure::new(Ending::Failed, format!("failed to learn who holds the control socket: {}", io_reason(&error)))
         })?;
         let us = geteuid();
-        if us.is_root() || TrustedUsers::of_this_process().trust(peer.uid) == Trusted::Yes {
+        if us.is_root() || TrustedUsers::of_this_process().trust(peer) == Trusted::Yes {
             return Ok(Self { stream, pid: peer.pid });
         }
         Err(Failure::new(

@@ -13,6 +13,8 @@ use crate::superdaemon_process::{SuperdaemonProcess, Unknown, has_open, identify
 #[derive(Debug)]
 pub struct Superdaemon {
     pub pid: i32,
+    /// Whether it runs this program, of whatever version; else it is one of Server::Starter.
+    pub is_ours: bool,
     process: OwnedFd,
 }
 
@@ -45,7 +47,8 @@ impl Superdaemon {
         };
         must_be_believable(path, &inspection, pid, found)?;
         // Only now that the process is held does it mean something that the file still names it.
-        if inspect(path)?.content == Content::Pid(pid) { Ok(Self { pid, process }) } else { Err(gone()) }
+        let is_ours = found.is_ours;
+        if inspect(path)?.content == Content::Pid(pid) { Ok(Self { pid, is_ours, process }) } else { Err(gone()) }
     }
 
     /// The superdaemon with this PID; or, if that is an init or the like, the one that it has started.
@@ -53,16 +56,16 @@ impl Superdaemon {
         let none = |why| Failure::new(Ending::NotRunning, format!("no superdaemon runs with pid {pid}: {why}"));
         let process = hold(pid).ok_or_else(|| none("there is no such process".to_owned()))?;
         let unknown = match identify(pid) {
-            Ok(_) => return Ok(Self { pid, process }),
+            Ok(found) => return Ok(Self { pid, is_ours: found.is_ours, process }),
             Err(Unknown::Gone) => return Err(none("there is no such process".to_owned())),
             Err(unknown) => unknown,
         };
         if let Unknown::Other { superdaemons, .. } = &unknown
             && let [child] = superdaemons.as_slice()
             && let Some(process) = hold(*child)
-            && identify(*child).is_ok()
+            && let Ok(found) = identify(*child)
         {
-            return Ok(Self { pid: *child, process });
+            return Ok(Self { pid: *child, is_ours: found.is_ours, process });
         }
         let reason = format!("no superdaemon is seen at pid {pid}: {}", describe(pid, &unknown));
         Err(Failure::new(ending(&unknown), reason))
@@ -72,7 +75,11 @@ impl Superdaemon {
     pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
         pidfd_send_signal(&self.process, signal).map_err(|error| {
             let ending = if error == rustix::io::Errno::SRCH { Ending::NotRunning } else { Ending::Failed };
-            let name = if signal == Signal::HUP { "SIGHUP" } else { "SIGTERM" };
+            let name = match signal {
+                Signal::HUP => "SIGHUP",
+                Signal::USR2 => "SIGUSR2",
+                _ => "SIGTERM",
+            };
             let error = std::io::Error::from(error);
             Failure::new(ending, format!("failed to send {name} to the server process (pid {}):{error}", self.pid))
         })

@@ -9,10 +9,10 @@ use crate::config::Target;
 
 /// How a superdaemon can be talked to.
 pub(super) enum Reached {
-    /// Ours.
+    /// By its control socket.
     Connection(Connection),
     /// By signals and files only: one of Server::Starter's, or one whose control socket cannot be found.
-    Original(Superdaemon),
+    BySignals(Superdaemon),
 }
 
 /// Finds the superdaemon that is meant.
@@ -28,7 +28,7 @@ pub(super) fn reach(target: &Target, deadline: Deadline) -> Result<Reached, Fail
     };
     Ok(match Connection::to_pid(superdaemon.pid, deadline)? {
         Some(connection) => Reached::Connection(connection),
-        None => Reached::Original(superdaemon),
+        None => Reached::BySignals(superdaemon),
     })
 }
 
@@ -37,14 +37,19 @@ pub(super) fn reach(target: &Target, deadline: Deadline) -> Result<Reached, Fail
 pub(super) fn connect(target: &Target, deadline: Deadline, original: &str) -> Result<Connection, Failure> {
     match reach(target, deadline)? {
         Reached::Connection(connection) => Ok(connection),
-        Reached::Original(superdaemon) => Err(Failure::new(
-            Ending::Failed,
-            format!(
-                "a superdaemon runs with pid {}, but no control socket of it is found to ask at: it is one of \
-                 Server::Starter's,{original} or could not make one, as its log says, or was given --control-socket; \
-                 then give the same here",
-                superdaemon.pid
-            ),
-        )),
+        Reached::BySignals(superdaemon) => Err(without_connection(&superdaemon, original)),
     }
+}
+
+/// Why a command cannot be followed that needs an answer. `original` is as in [`connect`].
+pub(super) fn without_connection(superdaemon: &Superdaemon, original: &str) -> Failure {
+    Failure::new(
+        Ending::Failed,
+        format!(
+            "a superdaemon runs with pid {}, but no control socket of it is found to ask at: it is one of \
+             Server::Starter's,{original} or could not make one, as its log says, or was given --control-socket; then \
+             give the same here",
+            superdaemon.pid
+        ),
+    )
 }

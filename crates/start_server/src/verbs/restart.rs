@@ -19,7 +19,7 @@ fn try_restart(verb: &RestartVerb) -> Result<Ending, Failure> {
     let deadline = Deadline::after(verb.timeout);
     let connection = match reach(&verb.target, deadline)? {
         Reached::Connection(connection) => connection,
-        Reached::Original(superdaemon) => return original::restart(&superdaemon, verb, deadline),
+        Reached::BySignals(superdaemon) => return original::restart(&superdaemon, verb, deadline),
     };
     let until = match verb.until {
         Until::Commit => control::Until::Commit,

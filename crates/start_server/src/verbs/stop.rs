@@ -18,7 +18,7 @@ fn try_stop(verb: &StopVerb) -> Result<Ending, Failure> {
     let deadline = Deadline::after(verb.timeout);
     let connection = match reach(&verb.target, deadline)? {
         Reached::Connection(connection) => connection,
-        Reached::Original(superdaemon) => return original::stop(&superdaemon, deadline),
+        Reached::BySignals(superdaemon) => return original::stop(&superdaemon, deadline),
     };
     announce(connection.pid);
     let process = original::process(connection.pid);

@@ -1,15 +1,14 @@
 //! Slow, silent, rude and many clients: the superdaemon goes on as if they were not there.
 
 use std::fs;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::{Daemon, testserver};
 
 use crate::client::{Client, GIVE_UP, RESTART, STATUS};
-use crate::world::{descriptors, ours};
+use crate::world::{descriptors, ours, shell, with_say};
 
 /// A silent client is sent away after ten seconds. Nobody else may have to wait for that.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -17,9 +16,7 @@ const PROMPT: Duration = Duration::from_secs(5);
 fn started(options: &[&str]) -> Daemon {
     let daemon = ours().option("--interval=0.1").options(options.iter().copied()).server(["--drain=600"]).start();
     daemon.wait_ready(1);
-    if !options.contains(&"--ready=notify") {
-        daemon.wait_status_file(|generations| generations == [1]);
-    }
+    daemon.wait_status_file(|generations| generations == [1]);
     daemon
 }
 
@@ -108,11 +105,12 @@ fn clients_leave_descriptors_for_workers() {
 #[test]
 fn those_who_never_read_lose_progress_and_nothing_else() {
     const LINES: usize = 20_000;
-    let daemon = started(&["--ready=notify", "--ready-timeout=600"]);
+    let daemon = with_say(ours())
+        .options(["--ready=notify", "--ready-timeout=600"])
+        .program(shell("[ $SERVER_STARTER_GENERATION != 1 ] || ./say READY=1; exec $SERVER --drain=600"))
+        .start();
     let socket = UnixDatagram::unbound().unwrap();
-    let name = daemon.wait_dump(1).env("NOTIFY_SOCKET").unwrap().strip_prefix('@').unwrap().to_owned();
-    socket.connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
-    socket.send(b"READY=1").unwrap();
+    socket.connect(daemon.wait_dump(1).env("NOTIFY_SOCKET").unwrap()).unwrap();
     daemon.wait_line("is ready after");
     daemon.settle();
     let before = (descriptors(&daemon), own_kilobytes(&daemon));

@@ -16,7 +16,7 @@ type Calls = BTreeMap<String, u64>;
 
 /// Tells that it is ready, after the superdaemon has seen that it runs, on a machine of any speed.
 const TELLING: &str = "import os,socket,signal,time;signal.signal(15,lambda *a:os._exit(0));time.sleep(.1);\
-    s=socket.socket(1,2);s.sendto(b'READY=1','\\0'+os.environ['NOTIFY_SOCKET'][1:]);signal.pause()";
+    s=socket.socket(1,2);s.sendto(b'READY=1',os.environ['NOTIFY_SOCKET']);signal.pause()";
 
 /// Of a restart, where the program tells that it is ready.
 pub fn of_a_restart() -> Costs {

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -22,22 +21,26 @@ fn notified() -> Builder {
     with_say(ours()).options(["--ready=notify", "--ready-timeout=60", "--interval=0.1"])
 }
 
-/// A superdaemon whose program says nothing by itself.
+/// A superdaemon whose program says nothing by itself, but what it is told to: see [`have_it_say`].
 fn silent() -> Daemon {
-    let daemon = notified().server([] as [&str; 0]).start();
+    let obey = "f=say.$SERVER_STARTER_GENERATION; mkfifo $f; while read line; do ./say \"$line\"; done <>$f &";
+    let daemon = notified().program(shell(&format!("{obey} exec $SERVER"))).start();
     daemon.wait_event(1, "start");
     daemon
 }
 
-/// What somebody who knows a generation's socket can send to it.
+/// Has a process of the generation say something.
+fn have_it_say(daemon: &Daemon, generation: u32, text: &str) {
+    std::fs::write(daemon.dir().join(format!("say.{generation}")), format!("{text}\n")).unwrap();
+}
+
+/// What somebody of our user who knows a generation's socket, but does not belong to it, can send to it.
 struct Sender(UnixDatagram);
 
 impl Sender {
     fn to(daemon: &Daemon, generation: u32) -> Self {
-        let variable = daemon.wait_dump(generation).env("NOTIFY_SOCKET").unwrap().to_owned();
-        let address = SocketAddr::from_abstract_name(variable.strip_prefix('@').unwrap()).unwrap();
         let socket = UnixDatagram::unbound().unwrap();
-        socket.connect_addr(&address).unwrap();
+        socket.connect(daemon.wait_dump(generation).env("NOTIFY_SOCKET").unwrap()).unwrap();
         Self(socket)
     }
 
@@ -121,7 +124,7 @@ fn a_stranger_is_not_believed() {
     friend.send("READY=0");
     friend.settle(&daemon, 1);
     assert_eq!(role(&daemon, 1), Role::Starting);
-    friend.send("READY=1");
+    have_it_say(&daemon, 1, "READY=1");
     daemon.wait_line(SAID_SO);
 }
 
@@ -153,7 +156,11 @@ fn nothing_but_ready_is_ready() {
     sender.settle(&daemon, 1);
     assert_eq!(role(&daemon, 1), Role::Starting);
     daemon.wait_for("no more descriptors than before", || (descriptors(&daemon) <= before).then_some(()));
-    sender.send("READY=1\nMAINPID=1");
+    // Nor is it, if somebody else says so who is alive.
+    sender.send("READY=1");
+    sender.settle(&daemon, 1);
+    assert_eq!(role(&daemon, 1), Role::Starting);
+    have_it_say(&daemon, 1, "READY=1");
     daemon.wait_line(SAID_SO);
 }
 
@@ -169,7 +176,7 @@ fn a_flood_harms_nobody() {
             answers += 1;
         }
     });
-    sender.send("READY=1");
+    have_it_say(&daemon, 1, "READY=1");
     daemon.wait_line(SAID_SO);
 }
 
@@ -250,15 +257,15 @@ fn a_generation_that_says_nothing_has_failed_and_the_old_one_stays() {
 fn another_generations_word_does_not_count() {
     let daemon = silent();
     let first = Sender::to(&daemon, 1);
-    first.send("READY=1");
+    have_it_say(&daemon, 1, "READY=1");
     daemon.wait_line(SAID_SO);
     daemon.hup();
     let second = Sender::to(&daemon, 2);
-    first.send("READY=1");
+    have_it_say(&daemon, 1, "READY=1");
     first.settle(&daemon, 1);
     second.settle(&daemon, 2);
     assert_eq!((role(&daemon, 1), role(&daemon, 2)), (Role::Current, Role::Starting));
-    second.send("READY=1");
+    have_it_say(&daemon, 2, "READY=1");
     daemon.wait_lines(SAID_SO, 2);
     daemon.wait_status_file(|generations| generations == [2]);
 }
@@ -268,7 +275,9 @@ fn the_socket_is_the_generations_own() {
     let own = "/run/of/our/own";
     let daemon = notified().env("NOTIFY_SOCKET", own).server([] as [&str; 0]).start();
     let name = daemon.wait_dump(1).env("NOTIFY_SOCKET").unwrap().to_owned();
-    assert!(name.starts_with(&format!("@start_server/{}/notify/1/", daemon.pid())), "{name}");
+    let file = std::path::Path::new(&name);
+    let is_ours = file.file_name().unwrap().to_str().unwrap().starts_with(&format!("{}-", daemon.pid()));
+    assert!(file.is_absolute() && is_ours && name.ends_with(".notify") && file.exists(), "{name}");
     assert_eq!(daemon.wait_dump(1).descriptors().keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
     for rule in ["alive", "accept", "exec:env >> check.env"] {
         let port = Port::new();

@@ -40,11 +40,12 @@ pub fn wait_family(daemon: &Daemon, count: usize) {
 pub fn with_say(daemon: Builder) -> Builder {
     let script = r#"#!/usr/bin/perl
 use Socket;
-my ($name) = $ENV{NOTIFY_SOCKET} =~ /^@(.*)/ or die "there is no NOTIFY_SOCKET in the abstract name space";
+my $name = $ENV{NOTIFY_SOCKET} or die "there is no NOTIFY_SOCKET";
+$name =~ s/^@/\0/;
 socket(my $socket, AF_UNIX, SOCK_DGRAM, 0) or die $!;
 for my $message (@ARGV) {
     sleep 600 if $message eq 'stay';
-    defined send($socket, $message, 0, pack('S a*', AF_UNIX, "\0$name")) or die $!;
+    defined send($socket, $message, 0, pack('S a*', AF_UNIX, $name)) or die $!;
 }
 "#;
     put_program(daemon.dir(), "say", script);

@@ -28,6 +28,8 @@ pub enum Fault {
     ForgetsOrphans,
     AnswersWithTheCurrent,
     BelievesStaleNews,
+    RemembersTheGone,
+    TakesHangingUpForGivingUp,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -65,6 +67,12 @@ impl Machine for BrokenSupervisor {
             (Fault::ForgetsHup, Event::Restart(Requester::Signal)) => return Vec::new(),
             (Fault::IgnoresTicks, Event::Tick) => return Vec::new(),
             (Fault::ForgetsOrphans, Event::Adopted { .. }) => return Vec::new(),
+            (Fault::RemembersTheGone, Event::HungUp(_)) => return Vec::new(),
+            (Fault::TakesHangingUpForGivingUp, Event::HungUp(request)) => {
+                let mut actions = self.supervisor.handle(now, Event::GiveUp(*request));
+                actions.retain(|action| !matches!(action, Action::Answer(..)));
+                return actions;
+            }
             (Fault::BelievesStaleNews, Event::Ready { generation, .. }) => {
                 let states = self.supervisor.generations();
                 *generation = states.last().map_or(*generation, |state| state.number);
@@ -149,6 +157,9 @@ mod tests {
     fn setup(fault: Fault) -> Setup {
         let setup = Setup::new("a seeded fault", Policy::default(), BOUNDS);
         match fault {
+            Fault::RemembersTheGone | Fault::TakesHangingUpForGivingUp => {
+                Setup::new("a seeded fault", Policy::default(), Bounds { hang_ups: 1, ..BOUNDS })
+            }
             Fault::RetiresAtReadiness => setup.settings(&[kill_old_delay()]),
             Fault::ForgetsOrphans => setup.orphans(&[7]),
             Fault::BelievesStaleNews => {
@@ -167,7 +178,7 @@ mod tests {
         };
         let expected = [
             (Fault::DropsAnAnswer, OneAnswer, "it ends and owes answers", 5),
-            (Fault::AnswersTwice, OneAnswer, "it answers a request that has its answer", 6),
+            (Fault::AnswersTwice, OneAnswer, "it answers a request that waits for none", 6),
             (Fault::RetiresAtReadiness, RetiredAtCommit, "it retires a generation before the delay", 6),
             (Fault::SignalsTheReaped, SignalsReachTheirs, "it signals a process that is not there", 3),
             (Fault::SpawnsAfterStop, StopIsTheEnd, "it spawns after a stop was asked for", 4),
@@ -175,7 +186,7 @@ mod tests {
             (Fault::TakesHupForReadiness, RetiredAtCommit, "it retires a generation without a proved successor", 5),
             (Fault::TellsTheOldAtOnce, RetiredAtCommit, "it retires a generation without a proved successor", 4),
             (Fault::StopsTheOldAtOnce, SomebodyServes, "it tells the last that serves to go", 4),
-            (Fault::ForgetsHup, OneStart, "a restart that a signal asked for is forgotten", 4),
+            (Fault::ForgetsHup, OneStart, "a restart that nobody waits for is forgotten", 4),
             (Fault::StartsTwoAtOnce, OneStart, "it spawns while another generation is starting", 3),
             (Fault::SpawnsForNobody, OneStart, "it spawns for nobody", 3),
             (Fault::EndsAtOnce, StopIsTheEnd, "it ends and leaves processes behind", 3),
@@ -184,6 +195,8 @@ mod tests {
             (Fault::ForgetsOrphans, KnowsItsProcesses, "it is wrong about its processes", 1),
             (Fault::AnswersWithTheCurrent, OneStart, "a restart older than the request answers it", 4),
             (Fault::BelievesStaleNews, DeafToNonsense, "an event that cannot concern it changes it", 2),
+            (Fault::RemembersTheGone, OneAnswer, "it answers a request that waits for none", 5),
+            (Fault::TakesHangingUpForGivingUp, OneStart, "a restart that nobody waits for is forgotten", 5),
         ];
         let found = expected.map(|(fault, invariant, how, _)| {
             let setup = Rc::new(setup(fault));

@@ -29,7 +29,7 @@ pub enum Invariant {
     StopIsTheEnd,
     /// Deadlines make progress, and end with the machine.
     DeadlinesPass,
-    /// Each request gets one answer, and a true one.
+    /// Each request gets one answer, and a true one; whoever has hung up gets none.
     OneAnswer,
     /// As long as it is not over, something is there or is coming.
     NeverStuck,
@@ -123,9 +123,9 @@ impl<M: Machine> World<M> {
             Wants::Restart { after, .. } => !self.is_restarted_since(after),
             Wants::Stop => false,
         });
-        let by_signal = self.owed_to_signal.is_some();
+        let for_nobody = self.owed_to_nobody.is_some();
         let nobody_serves = !self.is_restarted_since(GenerationNumber(self.orphaned()));
-        by_clock || by_request || by_signal || nobody_serves
+        by_clock || by_request || for_nobody || nobody_serves
     }
 
     /// Whether a generation later than that has become current.
@@ -166,14 +166,14 @@ impl<M: Machine> World<M> {
         let reason = AbandonReason::RequesterGaveUp;
         let withdrawn = matches!(failure.kind, FailureKind::Abandoned { reason: given, .. } if given == reason);
         // A restart that was tried after the signal and failed is what the signal asked for.
-        if !withdrawn && self.owed_to_signal.is_some_and(|last| failure.generation > last) {
-            self.owed_to_signal = None;
+        if !withdrawn && self.owed_to_nobody.is_some_and(|last| failure.generation > last) {
+            self.owed_to_nobody = None;
         }
     }
 
     fn judge_answer(&mut self, id: RequestId, outcome: &Outcome) -> Judgement {
         let Some(place) = self.requests.iter().position(|request| request.id == id) else {
-            return must(false, OneAnswer, "it answers a request that has its answer");
+            return must(false, OneAnswer, "it answers a request that waits for none");
         };
         let Request { wants, gave_up, .. } = self.requests.remove(place);
         let serves = |generation: GenerationNumber| {
@@ -241,8 +241,8 @@ impl<M: Machine> World<M> {
             let process = &self.processes[place];
             self.ever_ready |= process.proved.is_some() && process.generation.0 > self.orphaned();
         }
-        if self.owed_to_signal.is_some_and(|last| self.is_restarted_since(last)) {
-            self.owed_to_signal = None;
+        if self.owed_to_nobody.is_some_and(|last| self.is_restarted_since(last)) {
+            self.owed_to_nobody = None;
         }
     }
 
@@ -310,8 +310,8 @@ impl<M: Machine> World<M> {
 
     /// Nothing goes on and nothing is due: then nothing may be left to do.
     fn judge_idleness(&self) -> Judgement {
-        let covered = self.owed_to_signal.is_none();
-        must(covered, OneStart, "a restart that a signal asked for is forgotten")?;
+        let covered = self.owed_to_nobody.is_none();
+        must(covered, OneStart, "a restart that nobody waits for is forgotten")?;
         let draining = self.processes.iter().any(|process| process.retired);
         let owed = self
             .requests
@@ -342,6 +342,7 @@ impl<M: Machine> World<M> {
             Event::Tick,
             Event::Settings(self.settings.clone()),
             Event::GiveUp(RequestId(9999)),
+            Event::HungUp(RequestId(9999)),
             Event::Exited { pid: Pid(9999), status: ExitStatus(0) },
             Event::Spawned { generation, pid: Pid(9999) },
             Event::SpawnFailed { generation, errno: 11 },

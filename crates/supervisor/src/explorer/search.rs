@@ -203,7 +203,7 @@ fn weight(step: Step) -> u32 {
         Step::Exits { .. } | Step::Pause | Step::Hup | Step::Restart(_) => 1000,
         Step::ExecFailed { .. } | Step::SpawnFailed => 1000,
         Step::ReadinessUnknown { .. } | Step::ExtendReadiness { .. } => 1000,
-        Step::GiveUp { .. } | Step::Delay | Step::Settings { .. } => 400,
+        Step::GiveUp { .. } | Step::HangUp { .. } | Step::Delay | Step::Settings { .. } => 400,
         Step::Terminate | Step::Interrupt | Step::ClientStop | Step::Kill => 20,
     }
 }

@@ -28,6 +28,8 @@ pub struct Bounds {
     pub hups: u16,
     pub restarts: u16,
     pub give_ups: u16,
+    /// Requesters that go without a word.
+    pub hang_ups: u16,
     pub stops: u16,
     pub kills: u16,
     /// Processes that go although nobody told them to.
@@ -53,6 +55,7 @@ impl Bounds {
         hups: 1,
         restarts: 1,
         give_ups: 1,
+        hang_ups: 0,
         stops: 1,
         kills: 1,
         exits: 2,
@@ -72,6 +75,7 @@ impl Bounds {
         hups: u16::MAX,
         restarts: u16::MAX,
         give_ups: u16::MAX,
+        hang_ups: u16::MAX,
         stops: u16::MAX,
         kills: u16::MAX,
         exits: u16::MAX,

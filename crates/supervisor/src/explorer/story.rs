@@ -61,6 +61,7 @@ fn tell_turn<M: Machine>(
         Some(Event::Restart(Requester::Client { request, until })) => {
             format!("request {}: restart, wait for {until:?}", request.0)
         }
+        Some(Event::HungUp(request)) => format!("whoever made request {} hangs up", request.0),
         Some(Event::GiveUp(request)) => format!("request {} is given up", request.0),
         Some(Event::Stop(StopRequester::Terminate)) => "TERM".into(),
         Some(Event::Stop(StopRequester::Interrupt)) => "INT".into(),

@@ -26,6 +26,9 @@ pub enum Step {
     GiveUp {
         request: usize,
     },
+    HangUp {
+        request: usize,
+    },
     Terminate,
     Interrupt,
     ClientStop,
@@ -127,8 +130,9 @@ pub struct World<M> {
     pub ever_ready: bool,
     /// The machine says that the program cannot be started.
     pub cannot_start: bool,
-    /// A signal asked for a restart when this was the last generation, and there was none since.
-    pub owed_to_signal: Option<GenerationNumber>,
+    /// A signal, or a client that has gone, asked for a restart when this was the last generation, and there was none
+    /// since.
+    pub owed_to_nobody: Option<GenerationNumber>,
     /// The machine went on where the bounds end.
     pub beyond: bool,
 }
@@ -169,7 +173,7 @@ impl<M: Machine> World<M> {
             over: false,
             ever_ready: false,
             cannot_start: false,
-            owed_to_signal: None,
+            owed_to_nobody: None,
             beyond: false,
             setup: Rc::clone(setup),
         }
@@ -202,6 +206,7 @@ impl<M: Machine> World<M> {
         may(Step::Kill, left.kills > 0 && early && !self.over);
         for (request, _) in self.requests.iter().enumerate() {
             may(Step::GiveUp { request }, left.give_ups > 0);
+            may(Step::HangUp { request }, left.hang_ups > 0);
         }
         for (place, process) in self.processes.iter().enumerate() {
             let running = !process.executed && !process.exec_failed;
@@ -269,7 +274,7 @@ impl<M: Machine> World<M> {
             }
             Step::Hup => {
                 left.hups -= 1;
-                self.owed_to_signal = Some(self.last);
+                self.owed_to_nobody = Some(self.last);
                 Event::Restart(Requester::Signal)
             }
             Step::Restart(until) => {
@@ -282,6 +287,14 @@ impl<M: Machine> World<M> {
                 let request = &mut self.requests[request];
                 request.gave_up = true;
                 Event::GiveUp(request.id)
+            }
+            Step::HangUp { request } => {
+                left.hang_ups -= 1;
+                let request = self.requests.remove(request);
+                if let Wants::Restart { after, .. } = request.wants {
+                    self.owed_to_nobody = self.owed_to_nobody.max(Some(after));
+                }
+                Event::HungUp(request.id)
             }
             Step::Terminate => {
                 left.stops -= 1;
@@ -415,7 +428,7 @@ impl<M: Machine> World<M> {
         (&self.left, &self.settings, self.started, &self.processes).hash(&mut digest);
         (self.spawning, self.last, &self.requests, self.next_request).hash(&mut digest);
         (&self.published, self.ever_served, self.stop_asked, self.over).hash(&mut digest);
-        (self.ever_ready, self.cannot_start, self.owed_to_signal).hash(&mut digest);
+        (self.ever_ready, self.cannot_start, self.owed_to_nobody).hash(&mut digest);
         digest.finish()
     }
 }

@@ -88,6 +88,7 @@ impl Running {
                 return Stopping::begin_killing(generations, in_flight, turn);
             }
             Event::GiveUp(request) => self.give_up(request, turn),
+            Event::HungUp(request) => self.hung_up(request),
             Event::Spawned { generation, pid } => self.spawned(generation, pid, turn),
             Event::SpawnFailed { generation, errno } => {
                 after = self.spawn_failed(generation, errno, turn);

@@ -140,6 +140,7 @@ impl Stopping {
                     turn.answer(request, Outcome::TimedOut { committed: None, serving: None, abandoned: false });
                 }
             }
+            Event::HungUp(request) => self.waiters.retain(|&waiter| waiter != request),
             Event::Tick => {}
             // What a worker does or says while it ends changes nothing, a restart by signal comes
             // too late, and the rest belongs to a start that is over.

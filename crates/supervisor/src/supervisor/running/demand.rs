@@ -8,7 +8,8 @@ use crate::process::RequestId;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Demand {
-    /// Something that does not wait for an answer, and so never gives up: a signal, the clock, or that nobody serves.
+    /// Something that does not wait for an answer, and so never gives up: a signal, the clock, that nobody serves, or a
+    /// client that has hung up.
     pub(super) stands: bool,
     pub(super) waiters: Vec<Waiter>,
 }

@@ -1,4 +1,4 @@
-//! What requesters ask of a running superdaemon, a restart, and that they give up waiting for it. Called when such an
+//! What requesters ask of a running superdaemon, a restart, and that they give up waiting for it or hang up. Called when such an
 //! event arrives, and at the beginning of the end.
 
 use super::attempt::{Starting, Step};
@@ -60,6 +60,18 @@ impl Running {
             turn.answer(request, timed_out(None, abandoned));
             if abandoned {
                 self.abandon(AbandonReason::RequesterGaveUp, turn);
+            }
+        }
+    }
+
+    /// Forgets a requester that has gone. Its restart goes on as if a signal had asked for it.
+    pub(super) fn hung_up(&mut self, request: RequestId) {
+        self.draining.retain(|(waiter, _)| *waiter != request);
+        let queued = self.queued.as_mut().map(|queued| &mut queued.demand);
+        let attempt = self.attempt.as_mut().map(|attempt| &mut attempt.demand);
+        for demand in queued.into_iter().chain(attempt) {
+            if demand.drop_out(request) {
+                demand.stands = true;
             }
         }
     }
