@@ -18,16 +18,16 @@ pub struct EnvdirWatch {
 }
 
 impl EnvdirWatch {
-    /// Watches a directory, which need not exist.
-    pub fn new(directory: &Path) -> Self {
+    /// Watches a directory, which need not exist. One that cannot be asked for is watched after the next restart.
+    pub fn new(directory: &Path, answers: bool) -> Self {
         let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok();
         let mut watch = Self { directory: directory.to_owned(), events };
-        watch.renew();
+        watch.renew(answers);
         watch
     }
 
-    /// Forgets what has happened, and watches the directory that has the name now.
-    pub fn renew(&mut self) {
+    /// Forgets what has happened, and if its file system answers, watches the directory that has the name now.
+    pub fn renew(&mut self, answers: bool) {
         let Some(events) = &self.events else { return };
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(events, &mut buffer);
@@ -36,6 +36,9 @@ impl EnvdirWatch {
             if reader.next().is_err() {
                 break;
             }
+        }
+        if !answers {
+            return;
         }
         let changes = WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_FROM

@@ -10,8 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use self::control_variables::{AUTO_RESTART_INTERVAL, ControlVariables, ENABLE_AUTO_RESTART, KILL_OLD_DELAY};
+use self::envdir::{Envdir, Unread};
 use crate::config::EnvironmentOptions;
+use crate::envdir_watch::EnvdirWatch;
 use crate::export::stale;
+use crate::files::{Reach, SILENT};
 use crate::handover::state::Text;
 use crate::listeners::Listener;
 
@@ -45,6 +48,8 @@ pub struct Environment {
     overlay: Variables,
     /// What is wrong with the envdir and has been said.
     known_faults: BTreeSet<String>,
+    /// What is known of its file system, once it has been read.
+    reach: Option<Reach>,
 }
 
 impl Environment {
@@ -64,7 +69,7 @@ impl Environment {
         ];
         base.extend(exported.into_iter().filter_map(|(name, value)| Some((name.into(), value?))));
         let envdir = base.get(OsStr::new(ENVDIR)).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        Self { base, envdir, overlay: Variables::new(), known_faults: BTreeSet::new() }
+        Self { base, envdir, overlay: Variables::new(), known_faults: BTreeSet::new(), reach: None }
     }
 
     /// Forgets what came from outside and tells of descriptors that workers do not have.
@@ -89,12 +94,51 @@ impl Environment {
         self.envdir.as_deref()
     }
 
-    /// Reads the envdir anew. A missing directory sets nothing; one that cannot be read leaves all as it was.
+    /// Reads the envdir for the first time: what is wrong with it as a whole is found out before anything runs.
+    ///
+    /// Returned are warnings, as sentences.
+    ///
+    /// # Errors
+    /// It is not to be believed: a sentence.
+    pub fn load(&mut self) -> Result<Vec<String>, String> {
+        let Some(dir) = &self.envdir else { return Ok(Vec::new()) };
+        match envdir::read(dir) {
+            Err(Unread::Refused(why)) => Err(format!("failed to read the envdir {}: {why}", dir.display())),
+            read => {
+                self.reach = Some(Reach::of(dir));
+                Ok(self.take(read))
+            }
+        }
+    }
+
+    /// Whether the envdir can be looked at without waiting for a file system that does not answer.
+    pub fn answers(&mut self) -> bool {
+        let Some(dir) = &self.envdir else { return true };
+        self.reach.get_or_insert_with(|| Reach::of_unknown(dir)).answers()
+    }
+
+    /// A watch on the envdir, if there is one.
+    pub fn watch(&mut self) -> Option<EnvdirWatch> {
+        let answers = self.answers();
+        self.envdir.as_deref().map(|dir| EnvdirWatch::new(dir, answers))
+    }
+
+    /// Reads the envdir anew. A missing directory sets nothing; one that cannot be read, or is not to be believed, leaves
+    /// all as it was.
     ///
     /// Returned are warnings, as sentences, about what is wrong now and was not the last time.
     pub fn reload(&mut self) -> Vec<String> {
+        let answers = self.answers();
+        match &self.envdir {
+            Some(dir) if answers => self.take(envdir::read(dir)),
+            Some(_) => self.take(Err(Unread::Refused(SILENT.to_owned()))),
+            None => Vec::new(),
+        }
+    }
+
+    fn take(&mut self, read: Result<Envdir, Unread>) -> Vec<String> {
         let Some(dir) = &self.envdir else { return Vec::new() };
-        let faults = match envdir::read(dir) {
+        let faults = match read {
             Ok(found) => {
                 self.overlay = found.variables;
                 found.faults

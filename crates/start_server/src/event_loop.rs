@@ -178,7 +178,7 @@ impl EventLoop {
         let mut supervisor = Supervisor::new(policy(&parts.config), settings.clone());
         supervisor.skip_numbers(GenerationNumber(parts.service_manager.last_generation()));
         let words = Words::of(&parts.config);
-        let envdir_watch = parts.environment.envdir().map(EnvdirWatch::new);
+        let envdir_watch = parts.environment.watch();
         let guards = Guards::new(&parts.listeners, &mut |line| parts.log.line(&line));
         Self {
             parts,
@@ -666,8 +666,9 @@ impl EventLoop {
         if self.parts.environment.envdir().is_none() {
             return;
         }
+        let answers = self.parts.environment.answers();
         if let Some(watch) = &mut self.envdir_watch {
-            watch.renew();
+            watch.renew(answers);
         }
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
 /// The device and the inode of a file. As long as the file is open or has a name, no other has the same.
@@ -27,6 +28,11 @@ impl FileIdentity {
     /// Of the file that this was found out about.
     pub fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// The same, where it was found out without the standard library.
+    pub fn of_stat(found: &Stat) -> Self {
+        Self { device: found.st_dev, inode: found.st_ino }
     }
 
     /// Whether the file still has this name.

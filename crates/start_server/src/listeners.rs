@@ -27,9 +27,9 @@ pub use self::listener::{Kind, Listener};
 use self::numbers::Numbers;
 use self::passed::Claims;
 pub use self::passed::PassedSockets;
-use self::socket_file::SocketFile;
+use self::socket_file::{SocketFile, identity_of};
 use crate::errno::{io_reason, reason};
-use crate::file_identity::FileIdentity;
+use crate::files::Directories;
 use crate::listen_spec::{Host, ListenAddress, ListenSpec};
 use crate::orphans::{self, Orphan};
 
@@ -102,10 +102,11 @@ impl Listeners {
         let Claims { listeners: claims, released } = passed.claim(specs);
         let numbers = Numbers::choose(claims.iter().map(|(spec, _)| spec.descriptor), first)?;
         let mut listeners = Listeners { all: Vec::new(), orphans: Vec::new(), released, changes: 0 };
+        let mut directories = Directories::default();
         let mut passed_at = Vec::new();
         for ((spec, passed), number) in claims.into_iter().zip(numbers.each()) {
             passed_at.extend(passed.is_some().then_some(number));
-            let (listener, orphans) = Listener::open(spec, passed, number, &numbers, report)?;
+            let (listener, orphans) = Listener::open(spec, passed, number, &numbers, &mut directories, report)?;
             for orphan in orphans {
                 let Orphan { generation, pid, .. } = orphan;
                 let address = listener.spelling().display();
@@ -175,10 +176,11 @@ impl Listeners {
     pub fn bind_again(&mut self, place: usize, mode: u32) -> Result<Option<OwnedFd>, ListenError> {
         let Some(Listener { spec, socket, file: Some(file), .. }) = self.all.get_mut(place) else { return Ok(None) };
         let kind = if matches!(spec.address, ListenAddress::Unix(_)) { SocketType::STREAM } else { SocketType::DGRAM };
+        let place = unix::place_of(&file.path, &mut Directories::default())?;
         let anew = unix::bind_again(&file.path, kind, mode, &spec.options)?;
         let old = std::mem::replace(socket, anew);
         // If it is gone already there is nothing to be removed at the end.
-        if let Ok(identity) = FileIdentity::at(&file.path) {
+        if let Ok(identity) = identity_of(&*socket, &file.path, &place) {
             file.identity = identity;
         }
         self.changes += 1;
@@ -214,8 +216,9 @@ impl Listeners {
 
     /// Removes the socket files, except those that are not ours any more. `report` gets lines to log.
     pub fn remove_socket_files(&mut self, report: &mut dyn FnMut(String)) {
+        let mut directories = Directories::default();
         for file in self.all.iter_mut().filter_map(|listener| listener.file.take()) {
-            if let Err(error) = file.remove() {
+            if let Err(error) = file.remove(&mut directories) {
                 report(format!("failed to unlink file:{}:{}", file.path.display(), io_reason(&error)));
             }
         }

@@ -3,10 +3,7 @@
 //! limit, and then counted.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,18 +11,12 @@ use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::files::Reach;
 use crate::handover::state;
+use crate::printable::printable;
 
 /// The lines that wait for their reader may take up as many bytes.
 const LIMIT: usize = 64 * 1024;
-
-/// Opens a log file for appending, and creates it if need be.
-///
-/// # Errors
-/// Those of open(2).
-pub fn open_log_file(path: &Path) -> io::Result<OwnedFd> {
-    Ok(OpenOptions::new().append(true).create(true).open(path)?.into())
-}
 
 /// The way to the log.
 #[derive(Debug)]
@@ -46,8 +37,9 @@ enum Way {
     NonBlocking(OwnedFd),
     /// To a socket, which can be told with every message not to wait.
     Socket(OwnedFd),
-    /// To a regular file, which always has room. Its end is shared with all who write to the same description.
-    File(OwnedFd),
+    /// To a regular file, which always has room, if its file system answers. Its end is shared with all who write to the
+    /// same description.
+    File(OwnedFd, Reach),
     /// After asking whether there is room, and not more than there is then.
     Asking(OwnedFd),
     /// There is no standard error.
@@ -82,17 +74,26 @@ impl LogOutput {
         self.flush();
     }
 
-    /// Writes a line, at once if possible, else as soon as [`LogOutput::flush`] can. The text has no line end.
+    /// Writes a line, at once if possible, else as soon as [`LogOutput::flush`] can. Whatever is in the text, it is one
+    /// line of the log.
     pub fn line(&mut self, text: &str) {
         self.flush();
         self.announce_loss();
-        let line = Line { bytes: format!("{text}\n").into_bytes(), stands_for: 1 };
+        let line = Line { bytes: format!("{}\n", printable(text)).into_bytes(), stands_for: 1 };
         if self.lost > 0 || !self.has_room_for(&line) {
             self.lost = self.lost.saturating_add(1);
             return;
         }
         self.push(line);
         self.flush();
+    }
+
+    /// Whether what the log is on can be asked for anything.
+    pub fn answers(&mut self) -> bool {
+        match &mut self.way {
+            Way::File(fd, reach) => reach.answers_for(fd.as_fd()),
+            _ => true,
+        }
     }
 
     /// The descriptor to be polled for room to write, if there are lines that wait for it.
@@ -174,7 +175,10 @@ impl Way {
         let Ok(same) = rustix::io::fcntl_dupfd_cloexec(fd, 0) else { return Way::Nowhere };
         match fstat(&same).map(|found| FileType::from_raw_mode(found.st_mode)) {
             Ok(FileType::Socket) => Way::Socket(same),
-            Ok(FileType::RegularFile) => Way::File(same),
+            Ok(FileType::RegularFile) => {
+                let reach = Reach::of_file(&same);
+                Way::File(same, reach)
+            }
             Ok(FileType::Fifo | FileType::CharacterDevice) => {
                 let path = format!("/proc/self/fd/{}", same.as_raw_fd());
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -189,16 +193,24 @@ impl Way {
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Way::NonBlocking(fd) | Way::Socket(fd) | Way::File(fd) | Way::Asking(fd) => Some(fd.as_fd()),
-            Way::Nowhere => None,
+            Way::NonBlocking(fd) | Way::Socket(fd) | Way::Asking(fd) => Some(fd.as_fd()),
+            // Poll takes it for ready. What waits is written with the next line.
+            Way::File(..) | Way::Nowhere => None,
         }
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         /// A pipe that says it has room has room for this much, see PIPE_BUF in pipe(7).
         const ATOMIC: usize = 4096;
         match self {
-            Way::NonBlocking(fd) | Way::File(fd) => rustix::io::write(fd, bytes),
+            Way::File(fd, reach) => {
+                if reach.answers_for(fd.as_fd()) {
+                    rustix::io::write(fd, bytes)
+                } else {
+                    Err(Errno::AGAIN)
+                }
+            }
+            Way::NonBlocking(fd) => rustix::io::write(fd, bytes),
             Way::Socket(fd) => rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
             Way::Asking(fd) => match poll(&mut [PollFd::new(fd, PollFlags::OUT)], Some(&Timespec::default()))? {
                 0 => Err(Errno::AGAIN),
@@ -220,7 +232,7 @@ mod tests {
         match output.way {
             Way::NonBlocking(_) => "non-blocking",
             Way::Socket(_) => "socket",
-            Way::File(_) => "file",
+            Way::File(..) => "file",
             Way::Asking(_) => "asking",
             Way::Nowhere => "nowhere",
         }
@@ -366,7 +378,7 @@ mod tests {
         inherited.write_all(b"worker\n").unwrap();
         output.line("superdaemon again");
         assert_eq!(fs::read_to_string(&path).unwrap(), "superdaemon\nworker\nsuperdaemon again\n");
-        let mut log: File = open_log_file(&path).unwrap().into();
+        let mut log: File = crate::files::open_log_file(&path).unwrap().into();
         log.write_all(b"appended\n").unwrap();
         assert!(fs::read_to_string(&path).unwrap().ends_with("again\nappended\n"));
         fs::remove_file(&path).unwrap();

@@ -10,6 +10,7 @@ mod errno;
 mod event_loop;
 mod export;
 mod file_identity;
+mod files;
 mod handover;
 mod listen_spec;
 mod listener_guard;
@@ -23,6 +24,7 @@ mod pid_file;
 mod placeholders;
 mod port_holders;
 mod preset;
+mod printable;
 mod privileges;
 mod proving;
 mod readiness;
@@ -40,6 +42,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use config::Command;
+use printable::printable_lines;
 use sys::reexec::Arrival;
 
 /// The command line, a file or the environment was not as it must be (sysexits are not used: scripts test for 0).
@@ -51,14 +54,14 @@ fn main() -> ExitCode {
         Ok(Some(Arrival::Trial { state, inherited })) => return handover::answer_trial(&state, inherited),
         Ok(Some(Arrival::Resumption(resumption))) => return superdaemon::resume(resumption),
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("there is no state to go on from: {error}\n"));
+            say(&mut std::io::stderr(), &printable_lines(&format!("there is no state to go on from: {error}\n")));
             return ExitCode::FAILURE;
         }
     }
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("{error}\n"));
+            say(&mut std::io::stderr(), &printable_lines(&format!("{error}\n")));
             return ExitCode::from(USAGE);
         }
     };

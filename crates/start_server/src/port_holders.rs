@@ -10,6 +10,7 @@ use sys::inet_sockets::bound_to;
 use sys::process_tree;
 
 use crate::orphans::holders_of;
+use crate::printable::printable;
 
 /// A process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +91,9 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 fn processes_with(sockets: &[u64]) -> Vec<Holder> {
     let mut pids: Vec<i32> = holders_of(sockets).into_iter().map(|holder| holder.pid).collect();
     pids.sort_unstable();
-    let holder = |pid: i32| Holder { pid, name: process_tree::name(pid).unwrap_or_default() };
-    pids.into_iter().map(holder).collect()
+    pids.into_iter()
+        .map(|pid| Holder { pid, name: printable(&process_tree::name(pid).unwrap_or_default()).into_owned() })
+        .collect()
 }
 
 #[cfg(test)]

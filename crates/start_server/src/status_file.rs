@@ -2,20 +2,29 @@
 //! The event loop writes it whenever that changes; it is replaced whole, so that a reader never sees a half of it.
 
 use std::fmt::{self, Write as _};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::errno::io_reason;
+use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat};
+use rustix::io::Errno;
+
+use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
+use crate::files::{Place, Reach, SILENT, parent_of};
+
+/// Everybody may read it, whatever the umask says: so do scripts of other users.
+const MODE: Mode = Mode::from_raw_mode(0o644);
 
 /// A status file, which need not exist yet.
 #[derive(Debug)]
 pub struct StatusFile {
     path: PathBuf,
-    temporary: PathBuf,
+    /// Ours, for the name of the temporary file.
+    pid: u32,
     /// The file as we wrote it last.
     written: Option<FileIdentity>,
+    reach: Reach,
 }
 
 /// Why the status file could not be written: a sentence that begins with the words of Server::Starter.
@@ -33,14 +42,12 @@ impl std::error::Error for StatusFileError {}
 impl StatusFile {
     /// The status file at this path of the superdaemon with this PID. Touches nothing.
     pub fn new(path: &Path, pid: u32) -> StatusFile {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{pid}"));
-        StatusFile { path: path.to_owned(), temporary: temporary.into(), written: None }
+        StatusFile { path: path.to_owned(), pid, written: None, reach: Reach::of(parent_of(path)) }
     }
 
     /// The status file as the image before this one had it.
     pub fn resume(path: &Path, pid: u32, written: Option<FileIdentity>) -> StatusFile {
-        StatusFile { written, ..Self::new(path, pid) }
+        StatusFile { path: path.to_owned(), pid, written, reach: Reach::of_unknown(parent_of(path)) }
     }
 
     /// The file as we wrote it last.
@@ -53,14 +60,15 @@ impl StatusFile {
     /// # Errors
     /// No file can be created beside it, or a directory is in its place.
     pub fn check(&self) -> Result<(), StatusFileError> {
-        if self.path.is_dir() {
+        let found = self.place().and_then(|place| Ok(place.look()?));
+        if found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory) {
             let rename = self.cannot_rename("Is a directory");
             return Err(StatusFileError(format!("{rename}; choose another status file")));
         }
-        self.create().map_err(|StatusFileError(text)| {
+        let (_, temporary) = self.create().map_err(|StatusFileError(text)| {
             StatusFileError(format!("{text}; choose a status file in a directory where files can be created"))
         })?;
-        self.discard();
+        discard(&temporary);
         Ok(())
     }
 
@@ -69,6 +77,9 @@ impl StatusFile {
     /// # Errors
     /// The directory is gone or may not be written to, or the disk is full. The file is then as it was.
     pub fn write(&mut self, workers: &[(u32, i32)]) -> Result<(), StatusFileError> {
+        if !self.reach.answers() {
+            return Err(StatusFileError(format!("failed to write file:{}:{SILENT}", self.path.display())));
+        }
         let mut workers = workers.to_vec();
         workers.sort_unstable();
         let mut text = String::new();
@@ -76,10 +87,10 @@ impl StatusFile {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{generation}:{pid}");
         }
-        let mut file = self.create()?;
-        let written = self.fill(&mut file, &text);
+        let (mut file, temporary) = self.create()?;
+        let written = self.fill(&mut file, &temporary, &text);
         if written.is_err() {
-            self.discard();
+            discard(&temporary);
         }
         self.written = Some(written?);
         Ok(())
@@ -94,49 +105,77 @@ impl StatusFile {
         if !written.is_at(&self.path) {
             return Ok(());
         }
-        fs::remove_file(&self.path).map_err(|error| {
+        let removed = self.place().and_then(|place| if place.has(written) { Ok(place.remove()?) } else { Ok(()) });
+        removed.map_err(|error| {
             StatusFileError(format!("failed to unlink file:{}:{}", self.path.display(), io_reason(&error)))
         })
     }
 
-    fn create(&self) -> Result<File, StatusFileError> {
-        // A link that somebody has put there must not be followed.
-        let create = || OpenOptions::new().write(true).create_new(true).open(&self.temporary);
-        let created = create().or_else(|_| {
-            // Only a superdaemon that was killed can have left one of this name.
-            let _ = fs::remove_file(&self.temporary);
-            create()
-        });
-        created.map_err(|error| {
+    fn place(&self) -> io::Result<Place> {
+        Place::of(&self.path)
+    }
+
+    /// A new file in the same directory, and its place.
+    fn create(&self) -> Result<(File, Place), StatusFileError> {
+        let cannot_create = |error: io::Error| {
             let why = io_reason(&error);
-            StatusFileError(format!("failed to create temporary file:{}:{why}", self.temporary.display()))
-        })
+            StatusFileError(format!("failed to create temporary file:{}:{why}", self.temporary().display()))
+        };
+        let place = self.place().map_err(cannot_create)?;
+        let temporary = place.beside(self.temporary().file_name().unwrap_or_default());
+        let create = || temporary.open(OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, MODE);
+        let created = match create() {
+            // Only a superdaemon that was killed can have left one of this name.
+            Err(Errno::EXIST) => {
+                discard(&temporary);
+                create()
+            }
+            created => created,
+        };
+        let file = created.map_err(|errno| cannot_create(errno.into()))?;
+        Ok((file.into(), temporary))
     }
 
     /// Fills the temporary file and moves it into place.
-    fn fill(&self, file: &mut File, text: &str) -> Result<FileIdentity, StatusFileError> {
-        let metadata = file.write_all(text.as_bytes()).and_then(|()| file.metadata()).map_err(|error| {
+    fn fill(&self, file: &mut File, temporary: &Place, text: &str) -> Result<FileIdentity, StatusFileError> {
+        let filled = file.write_all(text.as_bytes()).and_then(|()| {
+            let found = fstat(&*file)?;
+            if Mode::from_raw_mode(found.st_mode) != MODE {
+                fchmod(&*file, MODE)?;
+            }
+            Ok(found)
+        });
+        let found = filled.map_err(|error| {
             let why = io_reason(&error);
-            StatusFileError(format!("failed to write to temporary file:{}:{why}", self.temporary.display()))
+            StatusFileError(format!("failed to write to temporary file:{}:{why}", self.temporary().display()))
         })?;
-        fs::rename(&self.temporary, &self.path)
-            .map_err(|error| StatusFileError(self.cannot_rename(&io_reason(&error))))?;
-        Ok(FileIdentity::of(&metadata))
+        let file_name = self.path.file_name().unwrap_or_default();
+        temporary
+            .rename(&temporary.beside(file_name))
+            .map_err(|errno| StatusFileError(self.cannot_rename(&reason(errno.raw_os_error()))))?;
+        Ok(FileIdentity::of_stat(&found))
+    }
+
+    fn temporary(&self) -> PathBuf {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push(format!(".{}", self.pid));
+        path.into()
     }
 
     fn cannot_rename(&self, why: &str) -> String {
-        format!("failed to rename {} to {}:{why}", self.temporary.display(), self.path.display())
+        format!("failed to rename {} to {}:{why}", self.temporary().display(), self.path.display())
     }
+}
 
-    fn discard(&self) {
-        // If this fails there is nothing better to do; the next write tries again.
-        let _ = fs::remove_file(&self.temporary);
-    }
+fn discard(temporary: &Place) {
+    // If this fails there is nothing better to do; the next write tries again.
+    let _ = temporary.remove();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn directory(name: &str) -> PathBuf {

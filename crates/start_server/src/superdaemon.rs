@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use sys::answering::finish_within;
 use sys::background::{Notice, Role, Voice, into_background};
 use sys::reexec::Resumption;
 use sys::signal::SignalFd;
@@ -20,12 +21,14 @@ use crate::control_socket::ControlSocket;
 use crate::environment::Environment;
 use crate::errno::io_reason;
 use crate::event_loop::{Arrival, EventLoop, Parts, Succession, now};
+use crate::files::open_log_file;
 use crate::handover::descriptor::take;
 use crate::handover::{self, Unknown};
 use crate::listeners::{Listeners, PassedSockets, resolve_hosts};
 use crate::log_command::LogCommand;
-use crate::log_output::{LogOutput, open_log_file};
+use crate::log_output::LogOutput;
 use crate::pid_file::PidFile;
+use crate::printable::printable_lines;
 use crate::readiness::check::SHELL;
 use crate::run_directory::RunDirectory;
 use crate::service_manager::ServiceManager;
@@ -35,6 +38,9 @@ use crate::worker::Recipe;
 
 /// How long the last lines may take to reach a log that does not take them.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long the removal of files may take.
+const CLEAN_UP: Duration = Duration::from_secs(2);
 
 /// Runs until it is told to stop.
 pub fn run(config: Config) -> ExitCode {
@@ -77,7 +83,8 @@ fn supervise(config: Config, passed: Vec<Passed>, voice: Option<Voice>) -> ExitC
 
 fn finish((as_asked, mut parts): (bool, Parts)) -> ExitCode {
     parts.service_manager.take_leave(&parts.listeners, as_asked);
-    clean_up(parts);
+    // The files may be on a file system that does not answer any more.
+    finish_within(CLEAN_UP, || clean_up(parts));
     if as_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -187,7 +194,7 @@ fn own_path(first_word: Option<&OsString>) -> PathBuf {
 fn set_up(mut config: Config, passed: Vec<Passed>, in_background: bool) -> Result<(Parts, Succession), String> {
     let mut environment = Environment::new(std::env::vars_os(), config.overrides.clone());
     let mut log = LogOutput::on(std::io::stderr().as_fd());
-    for warning in environment.reload() {
+    for warning in environment.load()? {
         log.line(&warning);
     }
     if matches!(config.ready, ReadyRule::Exec(_)) && !Path::new(SHELL).exists() {
@@ -361,6 +368,6 @@ fn text<E: Display>(what: &'static str) -> impl Fn(E) -> String {
 
 fn complain(error: &str) -> ExitCode {
     // That standard error is closed too cannot be told to anybody.
-    let _ = writeln!(std::io::stderr(), "{error}");
+    let _ = writeln!(std::io::stderr(), "{}", printable_lines(error));
     ExitCode::FAILURE
 }

@@ -19,6 +19,8 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::printable::printable;
+
 /// How a verb ends, as its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -64,7 +66,7 @@ fn end(result: Result<Ending, Failure>) -> ExitCode {
     }
 }
 
-/// A line for the user. If nobody reads it, the exit code still tells.
+/// A line for the user, whatever others have put into it. If nobody reads it, the exit code still tells.
 fn tell(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", printable(&line.to_string()));
 }

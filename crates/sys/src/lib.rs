@@ -4,11 +4,13 @@
 
 pub mod accept_probe;
 pub mod accounts;
+pub mod answering;
 pub mod apart;
 pub mod background;
 pub mod children;
 pub mod credentials;
 pub mod file_locks;
+pub mod file_mode;
 pub mod idle_memory;
 pub mod inet_sockets;
 pub mod listen_queue;

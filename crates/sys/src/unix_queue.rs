@@ -33,19 +33,34 @@ impl UnixQueues {
     /// # Errors
     /// The socket is no unix socket, or the kernel was built without `CONFIG_UNIX_DIAG`.
     pub fn of(&self, listener: impl AsFd) -> io::Result<ListenQueue> {
+        let [waiting, backlog] = self.ask(listener, SHOW_QUEUE, QUEUE)?;
+        Ok(ListenQueue { waiting, backlog })
+    }
+
+    /// The file that a unix socket is bound to: the lower 32 bits of its inode, and its device as the kernel writes it.
+    pub(crate) fn file_of(&self, socket: impl AsFd) -> io::Result<[u32; 2]> {
+        /// `UDIAG_SHOW_VFS`
+        const SHOW_FILE: u32 = 2;
+        /// `UNIX_DIAG_VFS`, the attribute that answers it.
+        const FILE: u16 = 1;
+        self.ask(socket, SHOW_FILE, FILE)
+    }
+
+    /// The two words of an attribute.
+    fn ask(&self, socket: impl AsFd, show: u32, attribute: u16) -> io::Result<[u32; 2]> {
         let Self(kernel) = self;
-        let inode = rustix::fs::fstat(&listener)?.st_ino;
+        let inode = rustix::fs::fstat(&socket)?.st_ino;
         // Sockets are numbered with 32 bits.
         let inode = u32::try_from(inode).map_err(io::Error::other)?;
-        send(kernel, &question(inode), SendFlags::empty())?;
+        send(kernel, &question(inode, show), SendFlags::empty())?;
         let mut space = [0; 512];
         let (length, _) = recv(kernel, &mut space[..], RecvFlags::empty())?;
-        answer(space.get(..length).unwrap_or_default(), inode)
+        answer(space.get(..length).unwrap_or_default(), inode, attribute)
     }
 }
 
 /// `struct nlmsghdr` and `struct unix_diag_req`, in the byte order of the machine.
-fn question(inode: u32) -> Vec<u8> {
+fn question(inode: u32, show: u32) -> Vec<u8> {
     const ANY_COOKIE: u32 = u32::MAX;
     const LENGTH: u32 = 40;
     let family = u8::try_from(AddressFamily::UNIX.as_raw()).unwrap_or(1);
@@ -54,13 +69,13 @@ fn question(inode: u32) -> Vec<u8> {
     text.extend([BY_FAMILY.to_ne_bytes(), REQUEST.to_ne_bytes()].concat());
     text.extend([0; 8]);
     text.extend([family, 0, 0, 0]);
-    for word in [u32::MAX, inode, SHOW_QUEUE, ANY_COOKIE, ANY_COOKIE] {
+    for word in [u32::MAX, inode, show, ANY_COOKIE, ANY_COOKIE] {
         text.extend(word.to_ne_bytes());
     }
     text
 }
 
-fn answer(text: &[u8], inode: u32) -> io::Result<ListenQueue> {
+fn answer(text: &[u8], inode: u32, wanted: u16) -> io::Result<[u32; 2]> {
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about a unix socket is strange");
     let kind = half(text, 4).ok_or_else(strange)?;
     if kind == REFUSAL {
@@ -71,9 +86,8 @@ fn answer(text: &[u8], inode: u32) -> io::Result<ListenQueue> {
         return Err(strange());
     }
     // `struct unix_diag_msg` is as long as the header.
-    let queue = text.get(2 * HEADER..).and_then(|attributes| attribute(attributes, QUEUE)).ok_or_else(strange)?;
-    let queue = word(queue, 0).zip(word(queue, 4));
-    queue.map(|(waiting, backlog)| ListenQueue { waiting, backlog }).ok_or_else(strange)
+    let found = text.get(2 * HEADER..).and_then(|attributes| attribute(attributes, wanted)).ok_or_else(strange)?;
+    word(found, 0).zip(word(found, 4)).map(|(first, second)| [first, second]).ok_or_else(strange)
 }
 
 #[cfg(test)]
@@ -119,14 +133,14 @@ mod tests {
         let queue = attribute(QUEUE, &[2u32.to_ne_bytes(), 9u32.to_ne_bytes()].concat());
         let other = [attribute(0, b"name"), queue.clone()].concat();
         for right in [&queue, &other] {
-            assert_eq!(answer(&proper(right), 77).unwrap(), ListenQueue { waiting: 2, backlog: 9 });
+            assert_eq!(answer(&proper(right), 77, QUEUE).unwrap(), [2, 9]);
         }
         for wrong in [vec![], proper(&[]), proper(&[0; 64]), proper(&queue[..6]), proper(&queue)[..20].to_vec()] {
-            assert_eq!(answer(&wrong, 77).unwrap_err().kind(), io::ErrorKind::InvalidData, "{wrong:?}");
+            assert_eq!(answer(&wrong, 77, QUEUE).unwrap_err().kind(), io::ErrorKind::InvalidData, "{wrong:?}");
         }
-        assert!(answer(&proper(&queue), 78).is_err());
+        assert!(answer(&proper(&queue), 78, QUEUE).is_err());
         let refusal =
             [36u32.to_ne_bytes().to_vec(), REFUSAL.to_ne_bytes().to_vec(), vec![0; 10], (-2i32).to_ne_bytes().to_vec()];
-        assert_eq!(answer(&refusal.concat(), 77).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(answer(&refusal.concat(), 77, QUEUE).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
 }

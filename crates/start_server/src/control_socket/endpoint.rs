@@ -3,16 +3,16 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 use rustix::process::umask;
 use sys::reexec::Inherited;
 
 use crate::errno::io_reason;
 use crate::file_identity::FileIdentity;
+use crate::files::Place;
 use crate::handover::descriptor::{Descriptor, Kept, take as take_over};
 use crate::handover::state;
 use crate::run_directory::{Kind, RunDirectory};
@@ -35,16 +35,20 @@ impl Endpoint {
             let why = io_reason(&error);
             format!("failed to open the control socket {}: {why}; give a path in a directory of yours", path.display())
         };
-        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let place = Place::of(path).map_err(failed)?;
+        let found = place.look().ok().filter(|found| FileType::from_raw_mode(found.st_mode) == FileType::Socket);
+        if let Some(found) = found {
             if is_in_use(path) {
                 return Err(format!(
                     "the control socket {} is in use by another superdaemon; stop that one, or give another path",
                     path.display()
                 ));
             }
-            std::fs::remove_file(path).map_err(failed)?;
+            if place.has(FileIdentity::of_stat(&found)) {
+                place.remove().map_err(|errno| failed(errno.into()))?;
+            }
         }
-        Self::bind(path).map_err(failed)
+        Self::bind(path, &place).map_err(failed)
     }
 
     /// Listens in the run directory, under a name that is new.
@@ -52,7 +56,8 @@ impl Endpoint {
     /// # Errors
     /// A sentence.
     pub fn within(run: &RunDirectory) -> Result<Self, String> {
-        run.new_name(Kind::Control).and_then(|path| Self::bind(&path)).map_err(|error| {
+        let bound = run.new_name(Kind::Control).and_then(|path| Self::bind(&path, &Place::of(&path)?));
+        bound.map_err(|error| {
             format!("failed to open a control socket in {}: {}", run.path().display(), io_reason(&error))
         })
     }
@@ -81,13 +86,16 @@ impl Endpoint {
     /// Removes the file, if it still is ours.
     pub fn remove(&self) {
         let (path, identity) = &self.file;
-        if identity.is_at(path) {
+        if identity.is_at(path)
+            && let Ok(place) = Place::of(path)
+            && place.has(*identity)
+        {
             // At the end there is nobody left to be told.
-            let _ = std::fs::remove_file(path);
+            let _ = place.remove();
         }
     }
 
-    fn bind(path: &Path) -> io::Result<Self> {
+    fn bind(path: &Path, place: &Place) -> io::Result<Self> {
         let before = umask(Mode::from_raw_mode(0o177));
         let listener = UnixListener::bind(path);
         umask(before);
@@ -95,7 +103,7 @@ impl Endpoint {
         listener.set_nonblocking(true)?;
         // Nobody's descriptors are wanted here.
         sys::credentials::refuse_descriptors(&listener);
-        Ok(Self { file: (path.to_owned(), FileIdentity::at(path)?), listener })
+        Ok(Self { file: (path.to_owned(), FileIdentity::of_stat(&place.look()?)), listener })
     }
 }
 

@@ -2,15 +2,21 @@
 //! it. `environment.rs` puts what it sets on top of the rest.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, fstat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::{GENERATION, PORT, Variables};
+use crate::files::{follow_in, open_directory, open_in, other_writers};
 
 /// The most that is read of a file in the envdir, in bytes. The kernel takes no more than twice this for a variable.
 const LONGEST_VALUE: usize = 64 * 1024;
@@ -20,39 +26,88 @@ const LONGEST_VALUE: usize = 64 * 1024;
 pub struct Envdir {
     /// The variables that they set.
     pub variables: Variables,
-    /// What is wrong with single files, as sentences.
+    /// What is wrong with single files, and what is doubtful about the directory, as sentences.
     pub faults: BTreeSet<String>,
+}
+
+/// Why a directory sets nothing.
+#[derive(Debug)]
+pub enum Unread {
+    /// It cannot be read.
+    Failed(io::Error),
+    /// It must not be: why.
+    Refused(String),
+}
+
+impl<E: Into<io::Error>> From<E> for Unread {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => write!(f, "{error}"),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
 }
 
 /// Reads every file of a directory. One that is not there sets nothing.
 ///
+/// Who can write there decides what the program is, by `LD_PRELOAD` alone. So root believes only what nobody else can
+/// write, and no link that leads out of the directory; any other user is told.
+///
 /// # Errors
-/// The directory is there, and cannot be read.
-pub fn read(dir: &Path) -> io::Result<Envdir> {
+/// The directory is there, and cannot be read, or is not believed.
+pub fn read(dir: &Path) -> Result<Envdir, Unread> {
     let mut found = Envdir::default();
-    let entries = match fs::read_dir(dir) {
+    let are_we_root = geteuid().is_root();
+    let opened = match open_directory(dir) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(found);
         }
-        entries => entries?,
+        // Somebody else's link is on the way.
+        Err(error) if error.raw_os_error().is_none() && are_we_root => {
+            return Err(Unread::Refused(error.to_string()));
+        }
+        Err(error) if error.raw_os_error().is_none() => {
+            found.faults.insert(format!("the envdir {}: {error} by root, but here it is", dir.display()));
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            rustix::fs::open(dir, flags, Mode::empty())?
+        }
+        opened => opened?,
     };
-    for entry in entries {
-        let name = entry?.file_name();
+    if let Some(writers) = other_writers(&opened, &fstat(&opened)?) {
+        if are_we_root {
+            return Err(Unread::Refused(could_be_root(&writers)));
+        }
+        found.faults.insert(format!("the envdir {}{}", dir.display(), decides(&writers)));
+    }
+    let mut space = [MaybeUninit::uninit(); 8192];
+    let mut entries = RawDir::new(&opened, &mut space);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name.as_bytes().starts_with(b".") {
             continue;
         }
-        let path = dir.join(&name);
+        let path = || dir.join(name);
         let mut skip = |why: &str| {
-            found.faults.insert(format!("skipping {} in the envdir: {why}", path.display()));
+            found.faults.insert(format!("skipping {} in the envdir: {why}", path().display()));
         };
         if name.as_bytes().contains(&b'=') {
             skip("the name of a variable cannot contain =");
         } else if name == PORT || name == GENERATION {
             skip("start_server sets this variable itself");
         } else {
-            match read_value(&path) {
-                Ok(Value::Set(value)) => {
-                    found.variables.insert(name, value);
+            match read_value(opened.as_fd(), name, are_we_root) {
+                Ok(Value::Set(value, writers)) => {
+                    found.variables.insert(name.to_owned(), value);
+                    found.faults.extend(
+                        writers.map(|writers| format!("{} in the envdir{}", path().display(), decides(&writers))),
+                    );
                 }
                 Ok(Value::Nothing) => {}
                 Ok(Value::TooLong) => skip("its first line is longer than 64 KiB"),
@@ -65,15 +120,19 @@ pub fn read(dir: &Path) -> io::Result<Envdir> {
 
 /// What a file of the envdir says about its variable.
 enum Value {
-    Set(OsString),
+    /// And who else could have written it.
+    Set(OsString, Option<String>),
     Nothing,
     TooLong,
 }
 
 /// Reads the first line of a file, as Server::Starter does: only the newline goes, a zero byte ends the value, and a
 /// file without a single byte sets nothing.
-fn read_value(path: &Path) -> io::Result<Value> {
-    let Some(file) = open_regular(path)? else { return Ok(Value::Nothing) };
+fn read_value(dir: BorrowedFd, name: &OsStr, are_we_root: bool) -> io::Result<Value> {
+    let Some((file, writers)) = open_regular(dir, name)? else { return Ok(Value::Nothing) };
+    if let Some(writers) = writers.as_ref().filter(|_| are_we_root) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, could_be_root(writers)));
+    }
     let mut content = Vec::new();
     file.take(LONGEST_VALUE as u64).read_to_end(&mut content)?;
     if content.is_empty() {
@@ -84,25 +143,46 @@ fn read_value(path: &Path) -> io::Result<Value> {
         None if content.len() == LONGEST_VALUE => return Ok(Value::TooLong),
         None => {}
     }
-    Ok(Value::Set(OsString::from_vec(content)))
+    Ok(Value::Set(OsString::from_vec(content), writers))
 }
 
-/// Opens a file, or what a symbolic link leads to. Links into nowhere and whatever is no regular file are `None`.
-fn open_regular(path: &Path) -> io::Result<Option<File>> {
-    // Without NONBLOCK, opening a FIFO would wait for a writer.
-    match rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(file) => {
-            let file = File::from(file);
-            Ok(file.metadata()?.is_file().then_some(file))
-        }
+/// Opens a file, or what a symbolic link leads to, and says who else can write it. Links into nowhere and whatever is no
+/// regular file are `None`.
+fn open_regular(dir: BorrowedFd, name: &OsStr) -> io::Result<Option<(File, Option<String>)>> {
+    let opened = match open_in(dir, name) {
+        // Root may have unpacked what somebody else has packed: so that a link is root's does not say that root wants it.
+        Err(Errno::LOOP) => follow_in(dir, name, geteuid().is_root()),
+        opened => opened.map_err(io::Error::from),
+    };
+    let file = match opened {
+        Ok(file) => file,
         // A link that leads nowhere or in a circle, a file that has just gone, a socket.
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            return match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ISDIR | Errno::NOTDIR) => Ok(None),
+                _ => Err(error),
+            };
+        }
+    };
+    let found = fstat(&file)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return Ok(None);
     }
+    let writers = other_writers(&file, &found);
+    Ok(Some((file.into(), writers)))
+}
+
+fn could_be_root(writers: &str) -> String {
+    format!("it can be written by {writers}, who would be root by that; let root own it, and nobody else write it")
+}
+
+fn decides(writers: &str) -> String {
+    format!(" can be written by {writers}, who can have the program do anything by that")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use testkit::TempDir;

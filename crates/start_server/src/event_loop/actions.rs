@@ -13,8 +13,9 @@ use sys::signal::{Signal, send, send_group};
 
 use super::{EventLoop, LogExcerpt, LogOutput, LogTarget, Newborn, Notes, NotifySocket, ReadyRule, Stage, now};
 use crate::errno::io_reason;
-use crate::log_output::open_log_file;
+use crate::files::{Reach, SILENT, open_log_file, parent_of};
 use crate::messages::{describe, status_of};
+use crate::printable::printable;
 use crate::run_directory::{Kind, RunDirectory};
 use crate::superdaemon::{no_notify_socket, redirect};
 
@@ -44,8 +45,8 @@ impl EventLoop {
         for warning in self.parts.environment.reload() {
             self.parts.log.line(&warning);
         }
-        if let Some(LogTarget::File(path)) = &self.parts.config.log {
-            self.excerpt = Some(LogExcerpt::from_now(path));
+        if let Some(LogTarget::File(_)) = &self.parts.config.log {
+            self.excerpt = self.parts.log.answers().then(|| LogExcerpt::from_now(io::stderr().as_fd()));
         }
         match self.try_spawn(generation) {
             Ok(pid) => Event::Spawned { generation, pid },
@@ -199,6 +200,7 @@ impl EventLoop {
 
     /// Says something in the log, and to everybody who waits for something.
     pub(super) fn tell(&mut self, line: &str) {
+        let line = &*printable(line);
         if let Some(excerpt) = &mut self.excerpt {
             excerpt.without(line);
         }
@@ -248,7 +250,7 @@ impl EventLoop {
                 generation: failure.map(|failure| failure.generation.0),
                 status: failure.and_then(|failure| status_of(&failure)).map(|status| status.0),
                 kept: kept.map(number),
-                log: self.excerpt.as_ref().map(LogExcerpt::lines).unwrap_or_default(),
+                log: self.last_lines(),
             },
             Outcome::TimedOut { committed, serving, abandoned } => {
                 let draining = if committed.is_some() { self.draining() } else { Vec::new() };
@@ -264,6 +266,12 @@ impl EventLoop {
         }
     }
 
+    /// What the generation that was spawned last has written.
+    fn last_lines(&mut self) -> Vec<String> {
+        let excerpt = self.excerpt.as_ref().filter(|_| self.parts.log.answers());
+        excerpt.map(|excerpt| excerpt.lines(io::stderr().as_fd())).unwrap_or_default()
+    }
+
     /// The workers that were told to go and have not gone.
     fn draining(&self) -> Vec<i32> {
         let states = self.supervisor.generations();
@@ -274,7 +282,9 @@ impl EventLoop {
     /// For rotated logs: whoever runs from now on writes to the file that has the name now.
     pub(super) fn reopen_log(&mut self) {
         let Some(LogTarget::File(path)) = &self.parts.config.log else { return };
-        let reopened = open_log_file(path).and_then(|file| redirect(&file));
+        let mut reach = Reach::of_unknown(parent_of(path));
+        let reopened = if reach.answers() { open_log_file(path) } else { Err(io::Error::other(SILENT)) };
+        let reopened = reopened.and_then(|file| redirect(&file));
         match reopened {
             Ok(()) => {
                 self.parts.log.flush();

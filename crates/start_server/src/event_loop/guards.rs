@@ -15,6 +15,7 @@ use sys::tcp_signatures::Signatures;
 use super::{EventLoop, now};
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
+use crate::files::Directories;
 use crate::listener_guard::{
     AcceptWatch, Facts, FileState, KeptName, ListenerWatch, Moment, Queues, SharedSocket, Sight, Turned, Verdict,
     accepted, deed, hold_accepted, put_back, restored,
@@ -111,8 +112,10 @@ impl Guards {
             asked_at: None,
         };
         let queues = Queues::default();
+        let mut directories = Directories::default();
         for (place, listener) in listeners.all().iter().enumerate() {
-            let file = listener.file().and_then(|(path, identity)| KeptName::of(path, identity).ok());
+            let file = listener.file();
+            let file = file.and_then(|(path, identity)| KeptName::of(path, identity, &mut directories).ok());
             if let Some(file) = &file {
                 guards.watch.add_file(file.path());
                 if !file.is_kept() {
@@ -316,7 +319,8 @@ impl EventLoop {
         let renewed = bound.and_then(|old| {
             // Whoever had connected may have sent something that a close waits for.
             old.into_iter().for_each(|old| self.apart.close(old));
-            file.renewed().map_err(|error| io_reason(&error))
+            let listener = self.parts.listeners.all().get(place).ok_or_else(String::new)?;
+            file.renewed(listener.as_fd()).map_err(|error| io_reason(&error))
         });
         match (renewed, self.parts.listeners.all().get(place)) {
             (Ok(renewed), Some(listener)) => {
@@ -368,7 +372,7 @@ impl EventLoop {
     fn check_files(&mut self, gone: Option<(GenerationNumber, Pid)>) {
         for place in 0..self.guards.guarded.len() {
             let Some(guarded) = self.guards.guarded.get_mut(place) else { return };
-            let Some(file) = &guarded.file else { continue };
+            let Some(file) = &mut guarded.file else { continue };
             if guarded.repairs >= MOST_REPAIRS {
                 continue;
             }

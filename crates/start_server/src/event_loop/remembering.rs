@@ -16,11 +16,11 @@ use super::actions::MARK_PATIENCE;
 use super::guards::Guards;
 use super::strays::Strays;
 use super::{
-    ApartProcesses, EnvdirWatch, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally,
-    Words, now, policy,
+    ApartProcesses, EventLoop, LogExcerpt, LogTarget, Newborn, Notes, NotifySocket, Parts, Proving, Tally, Words, now,
+    policy,
 };
 use crate::config::ReadyRule;
-use crate::handover::descriptor::{Kept, take};
+use crate::handover::descriptor::{Descriptor, Kept, take};
 use crate::handover::state::{self, FORMAT, NEEDS, State};
 use crate::handover::{self, Trial, Unknown};
 use crate::orphans::Orphan;
@@ -43,6 +43,8 @@ pub struct Succession {
     pub listeners: Box<RawValue>,
     pub changes: u64,
     pub sockets: Kept,
+    /// The PID file, which is the same as long as it is open. Its file system may not answer later.
+    pub pid_file: Option<Descriptor>,
     /// The program that is being tried out for an upgrade.
     pub trial: Option<Trial>,
     /// The program that has stood its trial and is to be executed, with its version.
@@ -63,6 +65,7 @@ impl Succession {
             survival: None,
             unknown,
             listeners: handover::write_raw(&listeners)?,
+            pid_file: parts.pid_file.as_ref().map(|file| Kept::default().keep(file.as_fd())),
             sockets,
             changes: parts.listeners.changes(),
             trial: None,
@@ -148,7 +151,7 @@ impl EventLoop {
             envdir: parts.environment.state(),
             log: parts.log.state(),
             log_command: parts.log_command.as_ref().map(|command| command.state(&mut kept)),
-            pid_file: parts.pid_file.as_ref().map(|file| kept.keep(file.as_fd())),
+            pid_file: succession.pid_file.map(|file| kept.keep_again(file)),
             pid_file_lock: parts.pid_file.as_ref().and_then(|file| Some(kept.keep(file.lock_as_fd()?))),
             status_file: parts.status_file.as_ref().and_then(crate::status_file::StatusFile::written),
             control: parts.control.as_ref().map(|control| control.state(&mut kept)),
@@ -168,7 +171,7 @@ impl EventLoop {
 
     /// A superdaemon that goes on where another image of the program was. It does not return if that cannot be done:
     /// the image before gets its place back.
-    pub fn resume(parts: Parts, state: State, unknown: Unknown, arrival: Arrival) -> Self {
+    pub fn resume(mut parts: Parts, state: State, unknown: Unknown, arrival: Arrival) -> Self {
         let Arrival { mut resumption, command_line } = arrival;
         let inherited = &mut resumption.inherited;
         let path = PathBuf::from(state.path);
@@ -179,7 +182,7 @@ impl EventLoop {
         let (settings, warnings) = parts.environment.control_variables().settings();
         let supervisor = Supervisor::resume(policy(&parts.config), settings.clone(), state.supervisor);
         let words = Words::of(&parts.config);
-        let envdir_watch = parts.environment.envdir().map(EnvdirWatch::new);
+        let envdir_watch = parts.environment.watch();
         // What is odd about the listeners was said by the image before.
         let guards = Guards::new(&parts.listeners, &mut |_| {});
         let notes = state.generations.into_iter().map(|(number, notes)| {
@@ -200,7 +203,7 @@ impl EventLoop {
         let newborns = newborns.collect();
         let orphans = state.orphans.into_iter().filter_map(|orphan| Orphan::resume(orphan, inherited)).collect();
         let excerpt = match (&parts.config.log, state.excerpt) {
-            (Some(LogTarget::File(path)), Some(excerpt)) => Some(LogExcerpt::resume(path, excerpt)),
+            (Some(LogTarget::File(_)), Some(excerpt)) => Some(LogExcerpt::resume(excerpt)),
             _ => None,
         };
         let voice = state.launcher.and_then(|launcher| take(inherited, launcher)).map(Into::into);

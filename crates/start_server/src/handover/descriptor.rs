@@ -33,6 +33,12 @@ impl Kept {
         Descriptor { fd: fd.as_raw_fd(), device, inode }
     }
 
+    /// Keeps a descriptor that was kept before and is open on the same as then: the file need not be asked.
+    pub fn keep_again(&mut self, known: Descriptor) -> Descriptor {
+        self.numbers.push(known.fd);
+        known
+    }
+
     /// Keeps what another collection keeps, too.
     pub fn keep_all(&mut self, others: &Kept) {
         self.numbers.extend(&others.numbers);

@@ -318,6 +318,9 @@ pub enum ClientStage {
 /// A part of the log file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excerpt {
+    /// Which file it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileIdentity>,
     /// Where it begins, in bytes.
     pub start: u64,
     /// The superdaemon's own lines in it.

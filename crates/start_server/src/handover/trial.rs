@@ -21,8 +21,10 @@ use super::state::FORMAT;
 use crate::cli;
 use crate::config::{Command, Config};
 use crate::errno::{io_reason, reason};
+use crate::files::{Reach, SILENT};
 use crate::listeners::Listeners;
 use crate::messages::ended;
+use crate::printable::printable;
 use crate::worker::Recipe;
 
 /// A program that takes longer than this to read a state is not one to trust with it.
@@ -30,6 +32,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// As much of what it writes is read.
 const MOST_WORDS: u64 = 16 * 1024;
+/// As much of one line is shown.
+const MOST_SHOWN: usize = 300;
 
 /// A trial under way.
 #[derive(Debug)]
@@ -145,7 +149,9 @@ impl Trial {
             }
             _ => {
                 let said = match words.lines().map(str::trim).rfind(|line| !line.is_empty()) {
-                    Some(line) => format!("; it said: {}", printable(line)),
+                    Some(line) => {
+                        format!("; it said: {}", printable(line).chars().take(MOST_SHOWN).collect::<String>())
+                    }
                     None => String::new(),
                 };
                 let ended = ended(status);
@@ -165,6 +171,9 @@ impl Trial {
 /// A shell would make something of any text, so it is not asked.
 fn must_be_a_program(path: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("{} cannot be executed: {}", path.display(), io_reason(&error));
+    if !Reach::of_unknown(path).answers() {
+        return Err(failed(io::Error::other(SILENT)));
+    }
     if !fs::metadata(path).map_err(failed)?.is_file() {
         return Err(format!("{} cannot be executed: it is not a file", path.display()));
     }
@@ -174,10 +183,6 @@ fn must_be_a_program(path: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{} cannot be executed: it is no program", path.display()))
-}
-
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(300).collect()
 }
 
 /// Being on trial: says whether this program could go on from a state with the command line that it was given.

@@ -2,15 +2,15 @@
 //! the file of a unix socket when they stop, although the next generation serves on it.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, linkat, openat};
+use rustix::fs::{AtFlags, FileType, Gid, Stat, Uid, chownat, fstat};
 use rustix::io::Errno;
 
 use crate::file_identity::FileIdentity;
+use crate::files::{Directories, Place, Reach};
 
 /// The names of one socket's file. Dropping it removes the hidden one.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct KeptName {
     identity: FileIdentity,
     mode: u32,
     owner: (u32, u32),
+    reach: Reach,
 }
 
 /// What has become of the file.
@@ -43,21 +44,21 @@ impl KeptName {
     /// # Errors
     /// There is no file at the path.
     pub fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self::found(path, &fs::symlink_metadata(path)?))
+        let place = Place::of(path)?;
+        Ok(Self::found(path, &place, &place.look()?))
     }
 
-    fn found(path: &Path, found: &Metadata) -> Self {
+    fn found(path: &Path, place: &Place, found: &Stat) -> Self {
         let mut name = Self {
             path: path.to_owned(),
             kept: None,
-            identity: FileIdentity::of(found),
-            mode: found.mode() & 0o777,
-            owner: (found.uid(), found.gid()),
+            identity: FileIdentity::of_stat(found),
+            mode: found.st_mode & 0o777,
+            owner: (found.st_uid, found.st_gid),
+            reach: place.reach(path),
         };
-        if let Some(kept) = hidden(path)
-            && name.keep_at(&kept).is_ok()
-        {
-            name.kept = Some(kept);
+        if name.keep_at(place).is_ok() {
+            name.kept = Some(path.with_file_name(hidden(place)));
         }
         name
     }
@@ -66,16 +67,18 @@ impl KeptName {
     ///
     /// # Errors
     /// It is gone, or something else has its name now.
-    pub fn of(path: &Path, identity: FileIdentity) -> io::Result<Self> {
-        let look = || fs::symlink_metadata(path).ok().filter(|found| FileIdentity::of(found) == identity);
+    pub fn of(path: &Path, identity: FileIdentity, directories: &mut Directories) -> io::Result<Self> {
+        let place = directories.place(path)?;
+        let look = || place.look().ok().filter(|found| FileIdentity::of_stat(found) == identity);
         let mut found = look();
-        if found.is_none()
-            && let Some(kept) = hidden(path).filter(|kept| identity.is_at(kept))
-        {
-            linkat(CWD, &kept, CWD, path, AtFlags::empty())?;
-            found = look();
+        if found.is_none() {
+            let kept = place.beside(hidden(&place));
+            if kept.has(identity) {
+                kept.link(&place)?;
+                found = look();
+            }
         }
-        found.map(|found| Self::found(path, &found)).ok_or_else(|| io::ErrorKind::NotFound.into())
+        found.map(|found| Self::found(path, &place, &found)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The name that is for everybody.
@@ -89,20 +92,21 @@ impl KeptName {
     }
 
     /// Looks whether the file is where it should be, and puts it back if its place is free.
-    pub fn check(&self) -> FileState {
+    pub fn check(&mut self) -> FileState {
+        if !self.reach.answers() {
+            // Nobody can connect to it or remove it either.
+            return FileState::InPlace;
+        }
         if self.identity.is_at(&self.path) {
             if let Some(kept) = &self.kept
                 && !self.identity.is_at(kept)
             {
                 // Somebody has cleaned up thoroughly; the next look will try again if this fails.
-                let _ = self.keep_at(kept);
+                let _ = Place::of(&self.path).and_then(|place| Ok(self.keep_at(&place)?));
             }
             return FileState::InPlace;
         }
-        let put_back = match &self.kept {
-            Some(kept) if self.identity.is_at(kept) => linkat(CWD, kept, CWD, &self.path, AtFlags::empty()),
-            _ => Err(Errno::NOENT),
-        };
+        let put_back = self.put_back();
         match (put_back, FileIdentity::at(&self.path)) {
             (Ok(()), _) => FileState::PutBack,
             (Err(_), Ok(found)) if found == self.identity => FileState::InPlace,
@@ -114,11 +118,12 @@ impl KeptName {
     /// Removes both names, for a new socket to take the path. Nothing is removed that is not this file.
     pub fn give_way(&mut self) {
         // Its owner may have changed them since.
-        if let Ok(found) = fs::symlink_metadata(&self.path)
-            && FileIdentity::of(&found) == self.identity
+        if let Ok(place) = Place::of(&self.path)
+            && let Ok(found) = place.look()
+            && FileIdentity::of_stat(&found) == self.identity
         {
-            (self.mode, self.owner) = (found.mode() & 0o777, (found.uid(), found.gid()));
-            let _ = fs::remove_file(&self.path);
+            (self.mode, self.owner) = (found.st_mode & 0o777, (found.st_uid, found.st_gid));
+            let _ = place.remove();
         }
         self.forget();
     }
@@ -128,29 +133,37 @@ impl KeptName {
         self.mode
     }
 
-    /// The names of a new socket's file at the path, which gets the owner of this one.
+    /// The names of the file of this new socket at the path, which gets the owner of the one before.
     ///
     /// # Errors
     /// There is no file at the path.
-    pub fn renewed(&self) -> io::Result<Self> {
-        // By a descriptor: whatever the name leads to meanwhile, nothing but a socket is given away.
-        let file = openat(CWD, &self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    pub fn renewed(&self, socket: BorrowedFd) -> io::Result<Self> {
+        let place = Place::of(&self.path)?;
+        // By a descriptor: whatever the name leads to meanwhile, nothing but this socket is given away.
+        let file = place.hold()?;
         let found = fstat(&file)?;
-        if FileType::from_raw_mode(found.st_mode) == FileType::Socket && (found.st_uid, found.st_gid) != self.owner {
+        let is_given = (found.st_uid, found.st_gid) == self.owner;
+        if !is_given && sys::unix_file::is_file_of(socket, &file).unwrap_or(!place.is_open_to_others()) {
             let (user, group) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
             // Where this superdaemon cannot give files away, it could not when the first one was made.
-            let _ = chownat(&file, "", Some(user), Some(group), AtFlags::EMPTY_PATH);
+            let _ = chownat(&file, c"", Some(user), Some(group), AtFlags::EMPTY_PATH);
         }
         Self::new(&self.path)
     }
 
-    fn keep_at(&self, kept: &Path) -> rustix::io::Result<()> {
-        let link = || linkat(CWD, &self.path, CWD, kept, AtFlags::empty());
-        match link() {
-            Err(Errno::EXIST) if self.identity.is_at(kept) => Ok(()),
-            Err(Errno::EXIST) if fs::symlink_metadata(kept).is_ok_and(|found| found.file_type().is_socket()) => {
-                let _ = fs::remove_file(kept);
-                link()
+    fn put_back(&self) -> io::Result<()> {
+        let kept = self.kept.as_ref().filter(|kept| self.identity.is_at(kept)).ok_or(Errno::NOENT)?;
+        let place = Place::of(&self.path)?;
+        Ok(place.beside(kept.file_name().unwrap_or_default()).link(&place)?)
+    }
+
+    fn keep_at(&self, place: &Place) -> rustix::io::Result<()> {
+        let kept = place.beside(hidden(place));
+        match place.link(&kept) {
+            Err(Errno::EXIST) if kept.has(self.identity) => Ok(()),
+            Err(Errno::EXIST) if kept.look().is_ok_and(|found| is_socket(&found)) => {
+                let _ = kept.remove();
+                place.link(&kept)
             }
             result => result,
         }
@@ -158,9 +171,12 @@ impl KeptName {
 
     fn forget(&mut self) {
         if let Some(kept) = self.kept.take()
+            && self.reach.answers()
             && self.identity.is_at(&kept)
+            && let Ok(kept) = Place::of(&kept)
+            && kept.has(self.identity)
         {
-            let _ = fs::remove_file(&kept);
+            let _ = kept.remove();
         }
     }
 }
@@ -171,16 +187,21 @@ impl Drop for KeptName {
     }
 }
 
-/// `/run/.app.sock.kept` for `/run/app.sock`: always the same, so that what was left behind is found.
-fn hidden(path: &Path) -> Option<PathBuf> {
+/// `.app.sock.kept` for `app.sock`: always the same, so that what was left behind is found.
+fn hidden(place: &Place) -> OsString {
     let mut name = OsString::from(".");
-    name.push(path.file_name()?);
+    name.push(place.name());
     name.push(".kept");
-    Some(path.with_file_name(name))
+    name
+}
+
+fn is_socket(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::Socket
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
@@ -197,7 +218,7 @@ mod tests {
         let directory = directory("back");
         let path = directory.join("s");
         let _listener = UnixListener::bind(&path).unwrap();
-        let name = KeptName::new(&path).unwrap();
+        let mut name = KeptName::new(&path).unwrap();
         assert!(name.is_kept() && matches!(name.check(), FileState::InPlace));
         for _ in 0..3 {
             fs::remove_file(&path).unwrap();
@@ -243,7 +264,7 @@ mod tests {
         std::mem::forget(name);
         assert!(KeptName::new(&path).unwrap().is_kept());
         fs::write(&kept, "precious").unwrap();
-        let name = KeptName::new(&path).unwrap();
+        let mut name = KeptName::new(&path).unwrap();
         assert!(!name.is_kept());
         fs::remove_file(&path).unwrap();
         assert!(matches!(name.check(), FileState::Lost));

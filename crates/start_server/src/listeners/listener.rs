@@ -13,6 +13,7 @@ use super::passed::PassedSocket;
 use super::socket_file::SocketFile;
 use super::{Bound, BoundAddress, ListenError, internet, passed, unix};
 use crate::file_identity::FileIdentity;
+use crate::files::Directories;
 use crate::listen_spec::{ListenAddress, ListenSpec};
 use crate::orphans::Orphan;
 use crate::port_holders::Protocol;
@@ -56,16 +57,17 @@ impl Listener {
         passed: Option<PassedSocket>,
         number: RawFd,
         numbers: &Numbers,
+        directories: &mut Directories,
         report: &mut dyn FnMut(String),
     ) -> Result<(Self, Vec<Orphan>), ListenError> {
         let options = &spec.options;
         let is_managers = passed.as_ref().is_some_and(|passed| !passed.is_stored());
         let Bound { socket, file, orphans } = match (passed, &spec.address) {
-            (Some(passed), _) => passed.adopt(&spec, report)?,
+            (Some(passed), _) => passed.adopt(&spec, directories, report)?,
             (None, ListenAddress::Tcp(at)) => internet::open(&spec.spelling, at, Protocol::Tcp, options)?,
             (None, ListenAddress::Udp(at)) => internet::open(&spec.spelling, at, Protocol::Udp, options)?,
-            (None, ListenAddress::Unix(at)) => unix::open(at, SocketType::STREAM, options, report)?,
-            (None, ListenAddress::UnixDatagram(at)) => unix::open(at, SocketType::DGRAM, options, report)?,
+            (None, ListenAddress::Unix(at)) => unix::open(at, SocketType::STREAM, options, directories, report)?,
+            (None, ListenAddress::UnixDatagram(at)) => unix::open(at, SocketType::DGRAM, options, directories, report)?,
         };
         let address = BoundAddress::of(&socket).map_err(|error| {
             ListenError(format!("failed to ask for the address of {}: {error}", spec.spelling.display()))

@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 use super::socket_file::SocketFile;
 use super::{Bound, BoundAddress, Kind, ListenError, socket_options, unix};
 use crate::errno::reason;
+use crate::files::Directories;
 use crate::listen_spec::{Host, HostPort, ListenAddress, ListenOptions, ListenSpec, UnixAddress, is_name};
 use crate::orphans;
 use crate::service_manager::STORED;
@@ -118,7 +119,12 @@ impl PassedSocket {
     }
 
     /// Makes it the listener that was asked for. `report` gets lines to log.
-    pub(super) fn adopt(self, spec: &ListenSpec, report: &mut dyn FnMut(String)) -> Result<Bound, ListenError> {
+    pub(super) fn adopt(
+        self,
+        spec: &ListenSpec,
+        directories: &mut Directories,
+        report: &mut dyn FnMut(String),
+    ) -> Result<Bound, ListenError> {
         let (is_stored, options) = (self.is_stored(), &spec.options);
         let (address, verb) = (self.address.to_string(), if is_stored { "kept" } else { "passed" });
         let spelling = spec.spelling.to_string_lossy();
@@ -138,10 +144,11 @@ impl PassedSocket {
         let mut file = None;
         if let BoundAddress::Path(path) = &self.address {
             let path = Path::new(OsStr::from_bytes(path));
-            unix::set_permissions(path, options)?;
+            let place = unix::place_of(path, directories)?;
+            unix::set_permissions(&self.socket, path, &place, options.mode, options)?;
             // What a unit has made is not ours to remove.
             if is_stored {
-                file = Some(SocketFile::at(path)?);
+                file = Some(SocketFile::of(&self.socket, path, &place)?);
             }
         }
         Ok(Bound::new(self.socket, file))

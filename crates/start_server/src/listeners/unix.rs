@@ -2,21 +2,22 @@
 //! The listeners call [`open`] for each of them.
 
 use std::ffi::CString;
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::umask;
 use sys::accounts;
 
-use super::socket_file::SocketFile;
+use super::socket_file::{SocketFile, change};
 use super::{Bound, ListenError, errno_reason, socket_options};
-use crate::errno::io_reason;
+use crate::errno::{io_reason, reason};
+use crate::file_identity::FileIdentity;
+use crate::files::{Directories, Place, is_ours};
 use crate::listen_spec::{Account, LONGEST_PATH, ListenOptions, UnixAddress};
 use crate::orphans::{Inheritance, inherit, unix_sockets_at};
 
@@ -28,10 +29,11 @@ pub fn open(
     at: &UnixAddress,
     kind: SocketType,
     options: &ListenOptions,
+    directories: &mut Directories,
     report: &mut dyn FnMut(String),
 ) -> Result<Bound, ListenError> {
     let bound = match at {
-        UnixAddress::Path(path) => at_path(path, kind, options, report)?,
+        UnixAddress::Path(path) => at_path(path, kind, options, directories, report)?,
         UnixAddress::Abstract(name) => under_name(name, kind)?,
     };
     set_options(&bound.socket, &place(at), kind, options)?;
@@ -45,15 +47,33 @@ fn bind_path(path: &Path, kind: SocketType, mode: u32) -> Result<OwnedFd, Listen
     let before = umask(!Mode::from_raw_mode(mode) & Mode::from_raw_mode(0o777));
     let bound = rustix::net::bind(&socket, &address);
     umask(before);
-    bound.map_err(|errno| {
-        let advice = match errno {
-            Errno::NOENT | Errno::NOTDIR => "create its directory first",
-            Errno::ACCESS | Errno::PERM | Errno::ROFS => "choose a directory in which files can be created",
-            _ => "choose another path",
-        };
-        refused(&path.display().to_string(), errno, advice)
-    })?;
+    bound.map_err(|errno| cannot_bind(path, errno))?;
     Ok(socket)
+}
+
+fn cannot_bind(path: &Path, errno: Errno) -> ListenError {
+    let advice = match errno {
+        Errno::NOENT | Errno::NOTDIR => "create its directory first",
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => "choose a directory in which files can be created",
+        _ => "choose another path",
+    };
+    refused(&path.display().to_string(), errno, advice)
+}
+
+/// Where a socket's file is or will be. The kernel binds by the path itself, which clients use and workers are told; what
+/// that has come to is looked at here.
+///
+/// # Errors
+/// There is no such directory, or the way there is not to be trusted.
+pub fn place_of(path: &Path, directories: &mut Directories) -> Result<Place, ListenError> {
+    directories.place(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(errno) => cannot_bind(path, errno),
+        None => ListenError(format!(
+            "failed to listen to file {}:{}; choose a path without links of others",
+            path.display(),
+            io_reason(&error)
+        )),
+    })
 }
 
 /// A socket like the first one that was bound to this path, for the listeners to replace that.
@@ -94,22 +114,21 @@ fn at_path(
     path: &Path,
     kind: SocketType,
     options: &ListenOptions,
+    directories: &mut Directories,
     report: &mut dyn FnMut(String),
 ) -> Result<Bound, ListenError> {
     let address = address_of(path)?;
-    let (socket, orphans, inherited) = match make_way(path, &address, report)? {
-        Some(inheritance) => {
-            if let Some(mode) = options.mode {
-                set_mode(path, mode)?;
-            }
-            (inheritance.socket, inheritance.orphans, true)
-        }
+    let place = place_of(path, directories)?;
+    let (socket, orphans, inherited) = match make_way(path, &place, &address, report)? {
+        Some(inheritance) => (inheritance.socket, inheritance.orphans, true),
         None => (bind_path(path, kind, options.mode.unwrap_or(DEFAULT_MODE))?, Vec::new(), false),
     };
-    let mut file = SocketFile::at(path)?;
+    let mut file = SocketFile::of(&socket, path, &place)?;
     file.inherited = inherited;
     let bound = Bound { socket, file: Some(file), orphans };
-    set_owner(path, options)?;
+    // A new one was made with its mode.
+    let mode = options.mode.filter(|_| inherited);
+    set_permissions(&bound.socket, path, &place, mode, options)?;
     Ok(bound)
 }
 
@@ -131,29 +150,33 @@ fn under_name(name: &[u8], kind: SocketType) -> Result<Bound, ListenError> {
     }
 }
 
-/// Gives a file that is there already the mode and the owner that were asked for.
-pub fn set_permissions(path: &Path, options: &ListenOptions) -> Result<(), ListenError> {
-    if let Some(mode) = options.mode {
-        set_mode(path, mode)?;
-    }
-    set_owner(path, options)
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), ListenError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| {
-        cannot_change(path, "mode", &io_reason(&error), "leave the option out, or start as the file's owner")
-    })
-}
-
-fn set_owner(path: &Path, options: &ListenOptions) -> Result<(), ListenError> {
-    if options.owner.is_none() && options.group.is_none() {
+/// Gives the socket's file, which is there already, the mode and the owner that were asked for.
+pub fn set_permissions(
+    socket: impl AsFd,
+    path: &Path,
+    place: &Place,
+    mode: Option<u32>,
+    options: &ListenOptions,
+) -> Result<(), ListenError> {
+    if mode.is_none() && options.owner.is_none() && options.group.is_none() {
         return Ok(());
     }
     let owner = options.owner.as_ref().map(|owner| number(path, "owner", owner, accounts::user_id)).transpose()?;
     let group = options.group.as_ref().map(|group| number(path, "group", group, accounts::group_id)).transpose()?;
-    lchown(path, owner, group).map_err(|error| {
-        let advice = "only root can give a file away; start as root, or choose a group that this user belongs to";
-        cannot_change(path, "owner or group", &io_reason(&error), advice)
+    change(socket, path, place, |file, found| {
+        if let Some(mode) = mode.filter(|mode| *mode != found.st_mode & 0o7777) {
+            sys::file_mode::set(file, mode).map_err(|error| {
+                cannot_change(path, "mode", &io_reason(&error), "leave the option out, or start as the file's owner")
+            })?;
+        }
+        if owner.is_none_or(|owner| owner == found.st_uid) && group.is_none_or(|group| group == found.st_gid) {
+            return Ok(());
+        }
+        let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+        chownat(file, c"", owner, group, AtFlags::EMPTY_PATH).map_err(|errno| {
+            let advice = "only root can give a file away; start as root, or choose a group that this user belongs to";
+            cannot_change(path, "owner or group", &reason(errno.raw_os_error()), advice)
+        })
     })
 }
 
@@ -173,7 +196,8 @@ fn number(path: &Path, what: &str, account: &Account, look_up: Lookup) -> Result
     }
 }
 
-fn cannot_change(path: &Path, what: &str, why: &str, advice: &str) -> ListenError {
+/// Why a socket's file cannot be changed.
+pub fn cannot_change(path: &Path, what: &str, why: &str, advice: &str) -> ListenError {
     ListenError(format!("failed to change the {what} of the socket file {}:{why}; {advice}", path.display()))
 }
 
@@ -193,61 +217,68 @@ pub fn refused(place: &str, errno: Errno, advice: &str) -> ListenError {
 /// socket is taken over from them.
 fn make_way(
     path: &Path,
+    place: &Place,
     address: &SocketAddrUnix,
     report: &mut dyn FnMut(String),
 ) -> Result<Option<Inheritance>, ListenError> {
     // What cannot be looked at is left for bind(2) to complain about.
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(None) };
-    let (link, target) = if found.is_symlink() {
-        match fs::metadata(path) {
-            Ok(target) => (true, Some(target)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (true, None),
+    let Ok(found) = place.look() else { return Ok(None) };
+    let mut target = Some(FileType::from_raw_mode(found.st_mode));
+    let link = target == Some(FileType::Symlink);
+    if link {
+        if !is_ours(found.st_uid) {
+            let advice = format!(
+                "a symbolic link of user {} is there, which is not followed; remove it or choose another path",
+                found.st_uid
+            );
+            return Err(refused(&path.display().to_string(), Errno::ADDRINUSE, &advice));
+        }
+        target = match std::fs::metadata(path) {
+            Ok(target) => Some(FileType::from_raw_mode(target.mode())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(_) => {
                 let advice = "a symbolic link to something unknown is there and was left alone; remove it or choose \
                               another path";
                 return Err(refused(&path.display().to_string(), Errno::ADDRINUSE, advice));
             }
-        }
-    } else {
-        (false, Some(found))
-    };
+        };
+    }
     if let Some(target) = target {
-        let in_the_way = if link || !target.file_type().is_socket() { Vec::new() } else { unix_sockets_at(path) };
+        let in_the_way = if link || target != FileType::Socket { Vec::new() } else { unix_sockets_at(path) };
         if !in_the_way.is_empty() {
             match inherit(&address.clone().into(), &in_the_way) {
                 Ok(inheritance) => return Ok(Some(inheritance)),
-                Err(why) => refuse_all_but_stale_sockets(path, address, &target, link)
+                Err(why) => refuse_all_but_stale_sockets(path, address, target, link)
                     .map_err(|ListenError(text)| ListenError(format!("{text}; it is not taken over, because {why}")))?,
             }
         }
-        refuse_all_but_stale_sockets(path, address, &target, link)?;
+        refuse_all_but_stale_sockets(path, address, target, link)?;
     }
     report(format!("removing existing socket file:{}", path.display()));
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ListenError(format!(
+    // What has taken its name meanwhile is left alone; bind(2) complains.
+    let removed = if place.has(FileIdentity::of_stat(&found)) { place.remove() } else { Ok(()) };
+    match removed {
+        Ok(()) | Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(ListenError(format!(
             "failed to remove existing socket file:{}:{}; remove it or choose another path",
             path.display(),
-            io_reason(&error)
+            errno_reason(errno)
         ))),
-        _ => Ok(None),
     }
 }
 
 fn refuse_all_but_stale_sockets(
     path: &Path,
     address: &SocketAddrUnix,
-    found: &Metadata,
+    kind: FileType,
     link: bool,
 ) -> Result<(), ListenError> {
-    let kind = found.file_type();
     let link = if link { "a symbolic link to " } else { "" };
-    if !kind.is_socket() {
-        let kind = if kind.is_file() {
-            "a regular file"
-        } else if kind.is_dir() {
-            "a directory"
-        } else {
-            "something that is not a socket"
+    if kind != FileType::Socket {
+        let kind = match kind {
+            FileType::RegularFile => "a regular file",
+            FileType::Directory => "a directory",
+            _ => "something that is not a socket",
         };
         let advice = format!("{link}{kind} is there and was left alone; remove it or choose another path");
         return Err(refused(&path.display().to_string(), Errno::ADDRINUSE, &advice));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 use sys::process_tree;
 
 use super::{Orphan, holders::Marks};
+use crate::files::open_to_read;
 
 /// The clock of the file system and that of the processes may differ by so much.
 const TOLERANCE: Duration = Duration::from_secs(2);
@@ -50,14 +51,17 @@ pub fn drainers(status_file: &Path, orphans: &[Orphan]) -> Vec<Orphan> {
 
 /// The text of a status file that our user or root has written, and when that was, since 1970.
 fn read(path: &Path) -> io::Result<(String, Duration)> {
-    let found = fs::metadata(path)?;
+    let file = open_to_read(path)?;
+    let found = file.metadata()?;
     let of_others = found.uid() != geteuid().as_raw() && found.uid() != 0;
     const LARGEST: u64 = 1 << 20;
-    if !found.is_file() || of_others || found.len() > LARGEST {
+    if of_others || found.len() > LARGEST {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let written = found.modified()?.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-    Ok((fs::read_to_string(path)?, written))
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text)?;
+    Ok((text, written))
 }
 
 fn entry(line: &str) -> Option<(u32, i32)> {

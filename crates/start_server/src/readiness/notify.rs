@@ -33,6 +33,7 @@ use sys::reexec::Inherited;
 use crate::event_loop::ApartProcesses;
 use crate::handover::descriptor::{Kept, take as take_over};
 use crate::handover::state;
+use crate::printable::printable;
 
 /// systemd reads as much.
 const LONGEST_DATAGRAM: usize = 4096;
@@ -372,6 +373,9 @@ impl Family {
     }
 }
 
+/// As many characters of a `STATUS` are kept.
+const LONGEST_STATUS: usize = 200;
+
 /// The assignments of a datagram that mean something to us; `RELOADING`, `MAINPID`, `WATCHDOG`, `FDSTORE` and whatever
 /// else there is do not.
 fn parse(datagram: &[u8]) -> Vec<Message> {
@@ -382,7 +386,7 @@ fn parse(datagram: &[u8]) -> Vec<Message> {
             match name {
                 "READY" if value == "1" => Some(Message::Ready),
                 "STOPPING" if value == "1" => Some(Message::Stopping),
-                "STATUS" => Some(Message::Status(value.chars().filter(|c| !c.is_control()).take(200).collect())),
+                "STATUS" => Some(Message::Status(printable(value).chars().take(LONGEST_STATUS).collect())),
                 "ERRNO" => value.parse().ok().map(Message::Errno),
                 "EXTEND_TIMEOUT_USEC" => value.parse().ok().map(Duration::from_micros).map(Message::Extend),
                 _ => None,
@@ -407,7 +411,7 @@ mod tests {
             (b"EXTEND_TIMEOUT_USEC=1500000", vec![Message::Extend(Duration::from_millis(1500))]),
             (b"EXTEND_TIMEOUT_USEC=-1\nERRNO=x", vec![]),
             (b"\xff\xfe\x00READY=1\x00", vec![]),
-            (b"STATUS=a\x1b[31mb", vec![Message::Status("a[31mb".to_owned())]),
+            (b"STATUS=a\x1b[31mb", vec![Message::Status("a\u{fffd}[31mb".to_owned())]),
         ] {
             assert_eq!(parse(datagram), messages, "{:?}", String::from_utf8_lossy(datagram));
         }

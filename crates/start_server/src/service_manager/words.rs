@@ -2,6 +2,8 @@
 
 use supervisor::{GenerationState, Role};
 
+use crate::printable::printable;
+
 /// So many generations are named one by one.
 const MOST: usize = 6;
 /// The manager takes datagrams of 4096 bytes.
@@ -19,7 +21,7 @@ pub fn picture(states: &[GenerationState], failure: Option<&str>) -> String {
         parts.push("no generation runs".to_owned());
     }
     parts.extend(failure.map(str::to_owned));
-    parts.join("; ").chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+    printable(&parts.join("; ")).chars().take(LONGEST).collect()
 }
 
 fn one(state: &GenerationState) -> String {
@@ -69,7 +71,7 @@ mod tests {
         assert_eq!(
             picture(&states, Some("the last restart failed:\n1")),
             "generation 7 (pid 4707) serves; generation 8 (pid 4708) starts; generation 6 (pid 4706) drains; the last \
-             restart failed: 1"
+             restart failed:\u{fffd}1"
         );
     }
 

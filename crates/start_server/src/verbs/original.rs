@@ -1,7 +1,7 @@
 //! The verbs for a superdaemon of Server::Starter itself, which knows signals, a PID file and a status file, and can
 //! tell nothing more. They are used where there is no control socket.
 
-use std::fs;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,9 +15,13 @@ use super::stop::announce;
 use super::{Ending, Failure, tell};
 use crate::config::RestartVerb;
 use crate::errno::io_reason;
+use crate::files::open_to_read;
 
 /// A superdaemon that has said its last word is gone, with its files, within this time.
 pub const FILES_GO_WITHIN: Duration = Duration::from_secs(5);
+
+/// A status file has a line for each worker.
+const LARGEST: u64 = 1 << 20;
 
 /// The status file is looked at so often; nothing announces its changes on every file system.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -102,7 +106,8 @@ pub fn process(pid: i32) -> Option<OwnedFd> {
 }
 
 fn generations(status_file: &Path) -> Result<Vec<u32>, Failure> {
-    let text = fs::read(status_file).map_err(|error| {
+    let mut text = Vec::new();
+    open_to_read(status_file).and_then(|file| file.take(LARGEST).read_to_end(&mut text)).map_err(|error| {
         Failure::new(Ending::Failed, format!("failed to open file:{}:{}", status_file.display(), io_reason(&error)))
     })?;
     let text = String::from_utf8_lossy(&text);

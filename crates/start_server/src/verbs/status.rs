@@ -11,6 +11,7 @@ use super::reach::connect;
 use super::{Ending, Failure, end};
 use crate::config::StatusVerb;
 use crate::messages::span;
+use crate::printable::{printable, printable_json};
 
 /// A superdaemon answers at once, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,7 +55,7 @@ fn serving(status: &Status) -> Result<Ending, Failure> {
 
 fn json(status: &Status) -> Result<String, Failure> {
     serde_json::to_string_pretty(status)
-        .map(|text| text + "\n")
+        .map(|text| printable_json(&text) + "\n")
         .map_err(|error| Failure::new(Ending::Failed, format!("failed to write the status as JSON: {error}")))
 }
 
@@ -62,19 +63,19 @@ fn json(status: &Status) -> Result<String, Failure> {
 fn describe(status: &Status) -> String {
     let mut text = format!(
         "start_server {} (pid {}), running for {}{}\n  program: {}\n  ready rule: {}\n",
-        status.program_version,
+        printable(&status.program_version),
         status.pid,
         milliseconds(status.running_for_ms),
         if status.stopping { ", stopping" } else { "" },
-        status.command.join(" "),
-        status.ready_rule,
+        printable(&status.command.join(" ")),
+        printable(&status.ready_rule),
     );
     text += &format!("  restarts: {}, failed attempts: {}\n", status.restarts, status.failures);
     if status.upgrades > 0 || status.crashes > 0 {
         text += &format!("  upgrades in place: {}, crashes survived: {}\n", status.upgrades, status.crashes);
     }
     if let (Some(failure), Some(ago)) = (&status.last_failure, status.last_failure_ago_ms) {
-        text += &format!("  last failure: {failure}, {} ago\n", milliseconds(ago));
+        text += &format!("  last failure: {}, {} ago\n", printable(failure), milliseconds(ago));
     }
     text += "generations:\n";
     if status.generations.is_empty() {
@@ -108,13 +109,13 @@ fn describe_generation(generation: &Generation) -> String {
     );
     if let Some(ready) = generation.ready_ago_ms {
         let by = generation.ready_by.as_deref().unwrap_or("?");
-        text += &format!(", ready for {} ({by})", milliseconds(ready));
+        text += &format!(", ready for {} ({})", milliseconds(ready), printable(by));
     }
     if let Some(left) = generation.killed_in_ms {
         text += &format!(", killed in {}", milliseconds(left));
     }
     if let Some(status) = &generation.status {
-        text += &format!(", says: {status}");
+        text += &format!(", says: {}", printable(status));
     }
     text + "\n"
 }
@@ -124,7 +125,8 @@ fn describe_listener(listener: &Listener) -> String {
         (Some(queued), Some(backlog)) => format!(", {queued} of {backlog} connections wait"),
         _ => String::new(),
     };
-    format!("  {} ({} {}) at descriptor {}{queue}\n", listener.name, listener.kind, listener.address, listener.fd)
+    let Listener { name, kind, address, fd, .. } = listener;
+    printable(&format!("  {name} ({kind} {address}) at descriptor {fd}{queue}")).into_owned() + "\n"
 }
 
 fn milliseconds(count: u64) -> String {

@@ -14,6 +14,9 @@ mod world;
 
 mod addressing;
 mod control_socket;
+mod envdir;
+mod escapes;
+mod files;
 mod floods;
 mod gone_clients;
 mod hostile_load;
