@@ -133,7 +133,7 @@ impl fmt::Display for Stage {
 /// No process, descriptor or memory left; or `InvalidInput`, if the plan has no program, gives a number twice or
 /// gives a negative one. Everything that goes wrong in the child itself is told by [`Spawned::exec`].
 pub fn spawn(plan: &Plan<'_>) -> io::Result<Spawned> {
-    launch(plan, mark_all_at_once)
+    launch(plan, close_range)
 }
 
 impl ExecReport {
@@ -176,15 +176,15 @@ impl AsFd for ExecReport {
 pub(crate) fn mark_everything() {
     const FIRST_AFTER_STDERR: c_uint = 3;
     if !mark_all_at_once(FIRST_AFTER_STDERR) {
-        mark_one_by_one(FIRST_AFTER_STDERR);
+        mark_one_by_one(FIRST_AFTER_STDERR, |_| false);
     }
 }
 
-/// Marks every descriptor from the given number on as close-on-exec. Returns whether that worked.
-type MarkCloseOnExec = fn(c_uint) -> bool;
+/// Closes the descriptors from one number to another. Returns whether that worked.
+type CloseRange = fn(c_uint, c_uint) -> bool;
 
-fn launch(plan: &Plan<'_>, mark: MarkCloseOnExec) -> io::Result<Spawned> {
-    let mut child = Child::prepare(plan, mark)?;
+fn launch(plan: &Plan<'_>, close_range: CloseRange) -> io::Result<Spawned> {
+    let mut child = Child::prepare(plan, close_range)?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     // From before the fork until the child has its own dispositions every signal waits: one that is meant for the
     // child is delivered when it unblocks them and acts as the program would have it.
@@ -227,7 +227,7 @@ struct Child<'plan> {
     ignored_signals: &'plan [Signal],
     own_process_group: bool,
     privileges: &'plan Privileges,
-    mark: MarkCloseOnExec,
+    close_range: CloseRange,
 }
 
 #[derive(Clone, Copy)]
@@ -239,7 +239,7 @@ struct Placement {
 const SHELL: &CStr = c"/bin/sh";
 
 impl<'plan> Child<'plan> {
-    fn prepare(plan: &'plan Plan<'_>, mark: MarkCloseOnExec) -> io::Result<Child<'plan>> {
+    fn prepare(plan: &'plan Plan<'_>, close_range: CloseRange) -> io::Result<Child<'plan>> {
         let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
         let Some((program, rest)) = plan.arguments.split_first() else {
             return Err(invalid("there is no program to start".to_owned()));
@@ -273,7 +273,7 @@ impl<'plan> Child<'plan> {
             ignored_signals: &plan.ignored_signals,
             own_process_group: plan.own_process_group,
             privileges: &plan.privileges,
-            mark,
+            close_range,
         })
     }
 
@@ -329,10 +329,6 @@ impl<'plan> Child<'plan> {
     }
 
     fn place_descriptors(&mut self, status: &mut RawFd) -> Result<(), c_int> {
-        const FIRST_AFTER_STDERR: c_uint = 3;
-        if !(self.mark)(FIRST_AFTER_STDERR) {
-            mark_one_by_one(FIRST_AFTER_STDERR);
-        }
         // The numbers are filled from the lowest to the highest. What sits on one that something else gets before it is
         // its turn moves away first. Of listeners in their usual order none has to.
         if self.is_target(*status) {
@@ -357,7 +353,44 @@ impl<'plan> Child<'plan> {
                 return Err(errno());
             }
         }
+        self.close_others(*status);
         Ok(())
+    }
+
+    /// Closes what the program does not get, but for the status pipe, which the exec closes.
+    ///
+    /// An exec would close it all, but a close may wait, for a file system that does not answer; and in the course of an
+    /// exec nobody can look into the process, so that all who do would wait as well.
+    fn close_others(&self, status: RawFd) {
+        const FIRST_AFTER_STDERR: RawFd = 3;
+        let mut first = FIRST_AFTER_STDERR;
+        let mut status = Some(status);
+        for Placement { target, .. } in self.placements.iter().copied() {
+            if let Some(status) = status.take_if(|status| *status < target) {
+                first = self.close_up_to(first, status);
+            }
+            first = self.close_up_to(first, target);
+        }
+        if let Some(status) = status {
+            first = self.close_up_to(first, status);
+        }
+        self.close(first, RawFd::MAX);
+    }
+
+    /// Closes from the first number to the one before that which is kept. Where to go on.
+    fn close_up_to(&self, first: RawFd, kept: RawFd) -> RawFd {
+        if kept > first {
+            self.close(first, kept - 1);
+        }
+        first.max(kept.saturating_add(1))
+    }
+
+    fn close(&self, first: RawFd, last: RawFd) {
+        let (Ok(first), Ok(last)) = (c_uint::try_from(first), c_uint::try_from(last)) else { return };
+        if !(self.close_range)(first, last) {
+            // Before Linux 5.9. The exec closes it.
+            mark_one_by_one(first, |number| self.is_target(number));
+        }
     }
 
     fn is_target(&self, number: RawFd) -> bool {
@@ -490,6 +523,12 @@ fn null_terminated<'text>(texts: impl Iterator<Item = &'text CStr>) -> Vec<*cons
     texts.map(CStr::as_ptr).chain([ptr::null()]).collect()
 }
 
+fn close_range(first: c_uint, last: c_uint) -> bool {
+    // SAFETY: takes integers only. The child has a table of its own, and whatever owns these in its copy of the memory is
+    // never dropped. The system call itself is used since older C libraries do not have the function.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
+}
+
 fn mark_all_at_once(first: c_uint) -> bool {
     // SAFETY: takes integers only; marks, closes nothing. The system call itself is used since older C libraries do
     // not have the function.
@@ -498,13 +537,13 @@ fn mark_all_at_once(first: c_uint) -> bool {
 
 /// For kernels before 5.11. The parent makes all its own descriptors close-on-exec, so this only stops those that it
 /// inherited; they are looked for up to the limit, or a million if that is higher.
-fn mark_one_by_one(first: c_uint) {
+fn mark_one_by_one(first: c_uint, is_kept: impl Fn(RawFd) -> bool) {
     const FAR_ENOUGH: libc::rlim_t = 1 << 20;
     let mut limit = libc::rlimit { rlim_cur: FAR_ENOUGH, rlim_max: FAR_ENOUGH };
     // SAFETY: the structure is ours to write to.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     let end = c_int::try_from(limit.rlim_cur.min(FAR_ENOUGH)).unwrap_or(c_int::MAX);
-    for number in c_int::try_from(first).unwrap_or(0)..end {
+    for number in (c_int::try_from(first).unwrap_or(0)..end).filter(|number| !is_kept(*number)) {
         // SAFETY: takes integers only; fails harmlessly on a number that is not open.
         unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
@@ -716,7 +755,7 @@ mod tests {
     const HIGHEST: c_int = 14;
 
     /// One round: files at random numbers, some of them to be leaked, given to a child at random other numbers.
-    fn colliding_round(dice: &mut Dice, round: c_int, mark: MarkCloseOnExec) {
+    fn colliding_round(dice: &mut Dice, round: c_int, close_range: CloseRange) {
         // In every fourth round 0, 1 and 2 are not open, so that files and the status pipe come to lie there.
         let lowest = if round % 4 == 0 { 0 } else { 3 };
         close_all_of(0..HIGHEST);
@@ -752,7 +791,7 @@ mod tests {
             plan.arguments = words(&["/nonexistent/program"]);
         }
         plan.ignored_signals.push(Signal::PIPE);
-        let child = launch(&plan, mark).unwrap();
+        let child = launch(&plan, close_range).unwrap();
         let state = outcome(&child.exec);
         if missing {
             assert_eq!(state, ExecState::Failed { stage: Stage::Exec, errno: libc::ENOENT }, "round {round}");
@@ -781,7 +820,7 @@ mod tests {
     fn every_descriptor_is_in_its_place_whatever_collides() {
         in_a_process_of_its_own(|| {
             let mut dice = Dice(0x5eed_0001);
-            (0..400).for_each(|round| colliding_round(&mut dice, round, mark_all_at_once));
+            (0..400).for_each(|round| colliding_round(&mut dice, round, close_range));
         });
     }
 
@@ -789,7 +828,7 @@ mod tests {
     fn descriptors_are_right_on_an_old_kernel_too() {
         in_a_process_of_its_own(|| {
             let mut dice = Dice(0x5eed_0002);
-            (0..100).for_each(|round| colliding_round(&mut dice, round, |_| false));
+            (0..100).for_each(|round| colliding_round(&mut dice, round, |_, _| false));
         });
     }
 
