@@ -1,6 +1,7 @@
 //! Which file it is, whatever its name: so that a file of ours that somebody else has replaced is not removed. The PID
 //! file, the status file and the sockets' files are known by this.
 
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +15,13 @@ use serde::{Deserialize, Serialize};
 pub struct FileIdentity {
     device: u64,
     inode: u64,
+}
+
+/// Both numbers, with a hyphen between them: for a name that stands for the file.
+impl fmt::LowerHex for FileIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.device, self.inode)
+    }
 }
 
 impl FileIdentity {

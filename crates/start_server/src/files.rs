@@ -234,6 +234,22 @@ impl Place {
         statat(self.directory.as_fd(), &self.name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
+    /// Which directory it is in.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn directory(&self) -> rustix::io::Result<FileIdentity> {
+        statat(self.directory.as_fd(), c"", AtFlags::EMPTY_PATH).map(|found| FileIdentity::of_stat(&found))
+    }
+
+    /// Refuses a file, found here, that somebody may have put there for us to use.
+    ///
+    /// # Errors
+    /// Why it is not used.
+    pub fn must_not_be_a_trap(&self, found: &Stat) -> io::Result<()> {
+        self.directory.must_not_be_a_trap(found)
+    }
+
     /// Whether this file has the name.
     pub fn has(&self, identity: FileIdentity) -> bool {
         self.look().is_ok_and(|found| FileIdentity::of_stat(&found) == identity)

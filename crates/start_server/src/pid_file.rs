@@ -5,28 +5,29 @@
 //! can open, and that one decides; the lock of the PID file itself is there for those who wait for it, as `--stop` of
 //! Server::Starter does, and to see that one of those runs. If somebody else holds it, the file is replaced by another.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use sys::process_tree;
 
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
+use crate::files::{Place, is_ours};
 use crate::run_directory::{Lock, NotLocked, RunDirectory, lock_name};
 use crate::superdaemon_process::{has_open, identify};
 
 /// Others read it, whatever the umask of whoever has started us.
-const MODE: u32 = 0o644;
+const MODE: Mode = Mode::from_raw_mode(0o644);
 
 /// A PID file that is this process's. The locks belong to open files, which no other program inherits.
 ///
@@ -37,7 +38,7 @@ pub struct PidFile {
     path: PathBuf,
     file: File,
     /// Where our file is until it is written, if another one is to be replaced by it.
-    beside: Option<PathBuf>,
+    beside: Option<Place>,
     /// Whether the file is our work, to be removed.
     ours: bool,
     /// The lock that decides. None where there is no run directory.
@@ -90,15 +91,16 @@ impl PidFile {
         run: Option<&RunDirectory>,
         report: &mut dyn FnMut(String),
     ) -> Result<PidFile, PidFileError> {
+        let place = Place::of(path).map_err(|error| cannot_open(path, &error))?;
         let lock = match run {
-            Some(run) => take_own_lock(path, run)?,
+            Some(run) => take_own_lock(path, &place, run)?,
             None => None,
         };
         loop {
-            let (file, created) = open(path).map_err(|error| cannot_open(path, &error))?;
-            let metadata = file.metadata().map_err(|error| cannot_open(path, &error))?;
-            must_be_usable(path, &metadata)?;
-            let identity = FileIdentity::of(&metadata);
+            let (file, created) = open(&place).map_err(|errno| cannot_open(path, &errno.into()))?;
+            let found = fstat(&file).map_err(|errno| cannot_open(path, &errno.into()))?;
+            must_be_usable(path, &place, &found)?;
+            let identity = FileIdentity::of_stat(&found);
             match take_lock(path, &file)? {
                 Taken::Ours => {}
                 Taken::ByAnother(holder) if lock.is_some() && live_user(&file, identity, holder).is_none() => {
@@ -107,15 +109,15 @@ impl PidFile {
                         None => "a process that cannot be seen from here".to_owned(),
                     };
                     report(format!("{who} holds the lock of {}; another file takes its place", path.display()));
-                    return Self::beside(path, lock);
+                    return Self::beside(path, &place, lock);
                 }
                 Taken::ByAnother(holder) => return Err(in_use(path, live_user(&file, identity, holder).or(holder))),
             }
             // A superdaemon that ended meanwhile has removed the file that we waited for.
-            if identity.is_at(path) {
-                if metadata.mode() & 0o7777 != MODE {
+            if place.has(identity) {
+                if found.st_mode & 0o7777 != MODE.bits() {
                     // If it is root's, and we are not, it is root who is trusted with that.
-                    let _ = file.set_permissions(Permissions::from_mode(MODE));
+                    let _ = fchmod(&file, MODE);
                 }
                 return Ok(PidFile { path: path.to_owned(), file, beside: None, ours: created, lock });
             }
@@ -123,26 +125,27 @@ impl PidFile {
     }
 
     /// A new file that is to replace the one at this path.
-    fn beside(path: &Path, lock: Option<Lock>) -> Result<Self, PidFileError> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let beside = PathBuf::from(beside);
-        let create = || options().create_new(true).open(&beside);
-        let file = create().or_else(|_| {
+    fn beside(path: &Path, place: &Place, lock: Option<Lock>) -> Result<Self, PidFileError> {
+        let mut name = place.name().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let beside = place.beside(name);
+        let create = || beside.open(FLAGS | OFlags::CREATE | OFlags::EXCL, MODE);
+        let created = create().or_else(|_| {
             // Only a superdaemon that was killed can have left one of this name.
-            fs::remove_file(&beside).and_then(|()| create())
+            beside.remove().and_then(|()| create())
         });
-        let file = file.map_err(|error| cannot_open(&beside, &error))?;
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(|error| cannot_open(&beside, &error))?;
+        let made = created.and_then(|file| fchmod(&file, MODE).map(|()| file));
+        let file = made.map_err(|errno| cannot_open(path, &errno.into()))?;
         // Nobody knows it yet.
         let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Self { path: path.to_owned(), file, beside: Some(beside), ours: true, lock })
+        Ok(Self { path: path.to_owned(), file: file.into(), beside: Some(beside), ours: true, lock })
     }
 
     /// The file at this path as the image before this one had it: locked and written. That image may have been of a
     /// version that had no lock of its own.
     pub fn resume(path: &Path, file: OwnedFd, lock: Option<OwnedFd>, run: Option<&RunDirectory>) -> Self {
-        let lock = lock.map(Lock::from).or_else(|| take_own_lock(path, run?).ok().flatten());
+        let take_anew = || take_own_lock(path, &Place::of(path).ok()?, run?).ok().flatten();
+        let lock = lock.map(Lock::from).or_else(take_anew);
         Self { path: path.to_owned(), file: file.into(), beside: None, ours: true, lock }
     }
 
@@ -171,7 +174,8 @@ impl PidFile {
             PidFileError(format!("failed to write to file:{}: {why}; make room for it", self.path.display()))
         })?;
         if let Some(beside) = &self.beside {
-            fs::rename(beside, &self.path).map_err(|error| cannot_open(&self.path, &error))?;
+            let place = beside.beside(self.path.file_name().unwrap_or_default());
+            beside.rename(&place).map_err(|errno| cannot_open(&self.path, &errno.into()))?;
             self.beside = None;
         }
         Ok(())
@@ -184,7 +188,9 @@ impl PidFile {
     pub fn remove(mut self, run: Option<&RunDirectory>) -> Result<(), PidFileError> {
         self.ours = false;
         let removed = self.unlink();
-        if let (Some(run), Some(lock), Some(name)) = (run, self.lock.take(), name_of_lock(&self.path)) {
+        if let (Some(run), Some(lock)) = (run, self.lock.take())
+            && let Some(name) = Place::of(&self.path).ok().as_ref().and_then(name_of_lock)
+        {
             run.unlock(&name, lock);
         }
         removed.map_err(|why| PidFileError(format!("failed to unlink file:{}:{why}", self.path.display())))
@@ -215,12 +221,16 @@ impl PidFile {
     }
 
     fn unlink(&self) -> Result<(), String> {
-        let ours = self.file.metadata().map_err(|error| io_reason(&error))?;
-        let path = self.beside.as_ref().unwrap_or(&self.path);
-        match FileIdentity::at(path) {
-            Ok(found) if found == FileIdentity::of(&ours) => fs::remove_file(path).map_err(|error| io_reason(&error)),
+        let text = |errno: Errno| reason(errno.raw_os_error());
+        let ours = FileIdentity::of_stat(&fstat(&self.file).map_err(text)?);
+        let place = match &self.beside {
+            Some(beside) => beside.clone(),
+            None => Place::of(&self.path).map_err(|error| io_reason(&error))?,
+        };
+        match place.look() {
+            Ok(found) if FileIdentity::of_stat(&found) == ours => place.remove().map_err(text),
             Ok(_) => Err("another file has taken its place, which is left alone".to_owned()),
-            Err(error) => Err(io_reason(&error)),
+            Err(errno) => Err(text(errno)),
         }
     }
 }
@@ -234,50 +244,46 @@ impl Drop for PidFile {
     }
 }
 
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(MODE).custom_flags(flag_bits(OFlags::NOFOLLOW | OFlags::NONBLOCK));
-    options
-}
+const FLAGS: OFlags = OFlags::RDWR;
 
 /// The open file, and whether it was not there before.
-fn open(path: &Path) -> io::Result<(File, bool)> {
-    let options = options();
+fn open(place: &Place) -> rustix::io::Result<(File, bool)> {
     loop {
-        match options.clone().create_new(true).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return Ok((other?, true)),
+        match place.open(FLAGS | OFlags::CREATE | OFlags::EXCL, MODE) {
+            Err(Errno::EXIST) => {}
+            other => return Ok((other?.into(), true)),
         }
-        match options.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => return Ok((other?, false)),
+        match place.open(FLAGS, MODE) {
+            Err(Errno::NOENT) => {}
+            other => return Ok((other?.into(), false)),
         }
     }
 }
 
 /// What another user has made can be changed by that user at any time, and so could name any process.
-fn must_be_usable(path: &Path, metadata: &fs::Metadata) -> Result<(), PidFileError> {
-    let us = geteuid().as_raw();
-    if !metadata.is_file() {
+fn must_be_usable(path: &Path, place: &Place, found: &Stat) -> Result<(), PidFileError> {
+    let refuse = |why: String| {
+        PidFileError(format!("failed to open file:{}: {why}; remove it, or choose another PID file", path.display()))
+    };
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(PidFileError(format!(
             "failed to open file:{}: it is not a regular file; choose another PID file",
             path.display()
         )));
     }
-    if metadata.uid() != us && metadata.uid() != 0 {
-        return Err(PidFileError(format!(
-            "failed to open file:{}: it belongs to user {}, who could write another process into it, and we are user \
-             {us}; remove it, or choose another PID file",
-            path.display(),
-            metadata.uid()
+    if !is_ours(found.st_uid) {
+        let us = geteuid().as_raw();
+        return Err(refuse(format!(
+            "it belongs to user {}, who could write another process into it, and we are user {us}",
+            found.st_uid
         )));
     }
-    Ok(())
+    place.must_not_be_a_trap(found).map_err(|error| refuse(io_reason(&error)))
 }
 
 /// The lock that only our user can take. None if there can be none, for which there is the other one.
-fn take_own_lock(path: &Path, run: &RunDirectory) -> Result<Option<Lock>, PidFileError> {
-    let Some(name) = name_of_lock(path) else { return Ok(None) };
+fn take_own_lock(path: &Path, place: &Place, run: &RunDirectory) -> Result<Option<Lock>, PidFileError> {
+    let Some(name) = name_of_lock(place) else { return Ok(None) };
     let begun = Instant::now();
     loop {
         match run.lock(&name) {
@@ -293,10 +299,8 @@ fn take_own_lock(path: &Path, run: &RunDirectory) -> Result<Option<Lock>, PidFil
 }
 
 /// By the directory that it is in, whatever that is called.
-fn name_of_lock(path: &Path) -> Option<OsString> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = fs::metadata(directory).ok()?;
-    Some(lock_name(directory.dev(), directory.ino(), path.file_name().unwrap_or(OsStr::new("pid"))))
+fn name_of_lock(place: &Place) -> Option<OsString> {
+    Some(lock_name(place.directory().ok()?, place.name()))
 }
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -403,8 +407,10 @@ fn cannot_open(path: &Path, error: &io::Error) -> PidFileError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
-    use std::os::unix::fs::symlink;
 
     fn directory(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("pid_file-{}-{name}", std::process::id()));
@@ -518,7 +524,7 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         let mut file = lock(&path).unwrap();
         file.write(1).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, MODE.bits());
         file.remove(None).unwrap();
         fs::remove_dir(directory).unwrap();
     }

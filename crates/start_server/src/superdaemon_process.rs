@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use sys::{apart, process_tree};
 
@@ -110,7 +111,7 @@ fn look_into(pid: i32) -> Option<Sight> {
         let sight = match is_superdaemon(pid) {
             Some(is_ours) => Sight::Superdaemon { is_ours },
             None => match fs::read_link(format!("/proc/{pid}/exe")) {
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => Sight::Closed,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && is_anothers(pid) => Sight::Closed,
                 _ => {
                     let children = process_tree::children(pid).into_iter();
                     let superdaemons = children.filter(|&child| is_superdaemon(child).is_some()).take(MOST_NAMED);
@@ -121,6 +122,12 @@ fn look_into(pid: i32) -> Option<Sight> {
         reporter.say(&serde_json::to_vec(&sight).unwrap_or_default());
     });
     serde_json::from_slice(&answer?.text).ok()
+}
+
+/// Whether a process is of a user whose processes we may not look into. What root may not look into is no superdaemon.
+fn is_anothers(pid: i32) -> bool {
+    let us = geteuid();
+    !us.is_root() && process_tree::user(pid) != Some(us.as_raw())
 }
 
 /// Whether a process that is a superdaemon is one of ours; none if it is no superdaemon. Ours run the program that we

@@ -219,7 +219,7 @@ pub(super) struct Options {
 
     /// Socket that commands are answered on; commands find it by this [default: one in /run/start_server or
     /// $XDG_RUNTIME_DIR/start_server]
-    #[arg(long, help_heading = FILES, value_name = "PATH")]
+    #[arg(long, help_heading = FILES, value_name = "PATH", verbatim_doc_comment)]
     pub(super) control_socket: Option<PathBuf>,
 
     /// Replace the running generation and wait until that is done

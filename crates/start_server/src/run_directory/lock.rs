@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, st
 use rustix::io::Errno;
 
 use super::RunDirectory;
+use crate::file_identity::FileIdentity;
 
 /// A lock that this process holds. Programs that it executes do not inherit it.
 #[derive(Debug)]
@@ -86,13 +87,13 @@ impl From<OwnedFd> for Lock {
 }
 
 /// The name of the lock for a file: by the directory that it is in, whatever that is called, and its name there.
-pub fn lock_name(device: u64, directory: u64, name: &OsStr) -> OsString {
+pub fn lock_name(directory: FileIdentity, name: &OsStr) -> OsString {
     /// What fits into a name besides the rest; see NAME_MAX in limits.h.
     const MOST: usize = 200;
     use std::os::unix::ffi::OsStrExt;
     let bytes = name.as_bytes();
     let end = bytes.get(bytes.len().saturating_sub(MOST)..).unwrap_or(bytes);
-    let mut lock = OsString::from(format!("{device:x}-{directory:x}-"));
+    let mut lock = OsString::from(format!("{directory:x}-"));
     lock.push(OsStr::from_bytes(end));
     lock.push(".lock");
     lock
@@ -120,8 +121,9 @@ mod tests {
     fn only_one_has_it() {
         let dir = TempDir::new();
         let run = RunDirectory::open_at(&dir.path().join("run")).unwrap();
-        let name = lock_name(1, 2, OsStr::new("pid"));
-        assert_eq!(name, "1-2-pid.lock");
+        let directory = FileIdentity::at(dir.path()).unwrap();
+        let name = lock_name(directory, OsStr::new("pid"));
+        assert!(name.to_str().unwrap().ends_with("-pid.lock"), "{name:?}");
         let us = i32::try_from(std::process::id()).unwrap();
         let lock = run.lock(&name).unwrap();
         assert_eq!(run.lock(&name).unwrap_err(), NotLocked::Held(Some(us)));
@@ -129,7 +131,7 @@ mod tests {
         let lock = run.lock(&name).unwrap();
         run.unlock(&name, lock);
         assert!(!run.path().join(&name).exists());
-        let name = lock_name(u64::MAX, u64::MAX, OsStr::new(&"x".repeat(255)));
+        let name = lock_name(directory, OsStr::new(&"x".repeat(255)));
         assert!(name.len() <= 255);
         run.lock(&name).unwrap();
         // Something else of the name.

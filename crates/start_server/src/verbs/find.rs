@@ -42,7 +42,10 @@ impl Superdaemon {
             Err(Unknown::Gone) => return Err(gone()),
             Err(unknown) => {
                 let reason = format!("{shown} names pid {pid}, and {}", describe(pid, &unknown));
-                return Err(Failure::new(ending(&unknown), reason));
+                return Err(match ending(&unknown) {
+                    Ending::NotRunning => none(reason),
+                    ending => Failure::new(ending, reason),
+                });
             }
         };
         must_be_believable(path, &inspection, pid, found)?;

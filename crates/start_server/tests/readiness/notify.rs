@@ -213,7 +213,7 @@ fn an_error_and_a_status_are_shown() {
     let sender = Sender::to(&daemon, 1);
     sender.send("STATUS=loading 3 of 5\u{1b}[2J");
     daemon.wait_for("the status", || {
-        (generation(&daemon, 1)?.status.as_deref() == Some("loading 3 of 5[2J")).then_some(())
+        (generation(&daemon, 1)?.status.as_deref() == Some("loading 3 of 5\u{fffd}[2J")).then_some(())
     });
     sender.send("ERRNO=2");
     daemon.wait_line("generation 1: it reports an error: No such file or directory");
