@@ -109,7 +109,11 @@ impl ControlSocket {
                 ));
             }
         };
-        Ok(Self {
+        Ok(Self::at(endpoint))
+    }
+
+    fn at(endpoint: Endpoint) -> Self {
+        Self {
             most_clients: most_clients(&endpoint.listener),
             endpoint,
             users: OnceCell::new(),
@@ -117,7 +121,7 @@ impl ControlSocket {
             last_id: 0,
             hung_up: Vec::new(),
             rests_until: None,
-        })
+        }
     }
 
     /// What the next image of the program has to know of it.
@@ -144,18 +148,7 @@ impl ControlSocket {
     ) -> Result<Self, String> {
         let clients = control.clients.into_iter().filter_map(|client| Client::resume(client, inherited)).collect();
         let before = Endpoint::resume(control.listener, control.file, inherited);
-        let anew = match before {
-            Some(endpoint) => Self {
-                most_clients: most_clients(&endpoint.listener),
-                endpoint,
-                users: OnceCell::new(),
-                clients: Vec::new(),
-                last_id: 0,
-                hung_up: Vec::new(),
-                rests_until: None,
-            },
-            None => Self::open(path, run)?,
-        };
+        let anew = before.map_or_else(|| Self::open(path, run), |endpoint| Ok(Self::at(endpoint)))?;
         Ok(Self { clients, last_id: control.last_id, rests_until: control.rests_until, ..anew })
     }
 
