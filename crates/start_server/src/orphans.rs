@@ -86,9 +86,8 @@ impl Orphan {
     /// # Errors
     /// As [`Orphan::signal`].
     pub fn kill(&self) -> io::Result<()> {
-        // While it lives nobody else has its number, neither as a process nor as a group. The number 0 stands for no
-        // child of ours: only those are meant that are named here.
-        let family = process_tree::kill_family(0, |other| other.pid == self.pid || other.group == self.pid);
+        // While it lives nobody else has its number, neither as a process nor as a group.
+        let family = process_tree::kill_anywhere(|other| other.pid == self.pid || other.group == self.pid);
         match self.signal(sys::signal::Signal::KILL) {
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => family.map(drop),
             sent => sent,

@@ -136,7 +136,7 @@ pub fn descendants(root: i32) -> Vec<i32> {
 
 /// As [`descendants`], but not all of them where there are more than so many: for whoever must not look for long.
 pub fn first_descendants(root: i32, most: usize) -> Vec<i32> {
-    let mut found = if Path::new("/proc/thread-self/children").exists() {
+    let mut found = if lists_children() {
         descendants_by_children(root, most)
     } else {
         scan().map(|all| descendants_among(&all, root)).unwrap_or_default()
@@ -332,7 +332,7 @@ fn looked_into(pids: &[i32], limit: Duration) -> Option<usize> {
 }
 
 fn children_of(pid: i32) -> Vec<i32> {
-    if Path::new("/proc/thread-self/children").exists() {
+    if lists_children() {
         return children(pid);
     }
     let all = scan().unwrap_or_default();
@@ -352,17 +352,28 @@ pub fn proc_is_ours() -> bool {
 /// `leader` is a child of the calling process that has not been reaped. If it has been, then of its process group only
 /// descendants of the caller are ended, since the number may lead another group by now. `strays` is for processes that
 /// left the family: after a double fork they are children of the caller, if that is a child subreaper. It is asked
-/// about processes of the whole machine, so it should look at their parent before it reads anything about them.
+/// about all descendants of the caller.
 ///
 /// Never signalled are PID 1, the caller, and the ancestors of the caller. A victim is signalled by a pidfd and only if
 /// it is still the process that was seen. After that the family is looked for again, up to ten times, until nobody
-/// new is found. A look costs some 10 µs for each process of the machine; two are usual.
+/// new is found. A look costs some 20 µs for each descendant of the caller; or for each process of the machine, where the
+/// kernel does not list the children of a process or the caller is no child subreaper. Two are usual.
 ///
 /// # Errors
 /// There is no usable /proc, or no descriptor to read it with; or a process could not be signalled, for example for
 /// lack of permission. All others have been signalled then.
 pub fn kill_family(leader: i32, strays: impl Fn(&Process) -> bool) -> io::Result<usize> {
-    kill_all(leader, |all| all.iter().filter(|process| strays(process)).map(|process| process.pid).collect())
+    kill_all(leader, relatives, |all| all.iter().filter(|process| strays(process)).map(|process| process.pid).collect())
+}
+
+/// As [`kill_family`], for processes that need not descend from the caller, with their descendants. `which` is asked
+/// about each process of the machine.
+///
+/// # Errors
+/// As of [`kill_family`].
+pub fn kill_anywhere(which: impl Fn(&Process) -> bool) -> io::Result<usize> {
+    const NO_LEADER: i32 = 0;
+    kill_all(NO_LEADER, scan, |all| all.iter().filter(|process| which(process)).map(|process| process.pid).collect())
 }
 
 /// As [`kill_family`], where the strays are known by a variable in their environment: see [`marked_children`].
@@ -371,7 +382,7 @@ pub fn kill_family(leader: i32, strays: impl Fn(&Process) -> bool) -> io::Result
 /// As of [`kill_family`]. That an environment cannot be read is none.
 pub fn kill_marked_family(leader: i32, mark: &Mark<'_>) -> io::Result<usize> {
     let deadline = Instant::now() + mark.limit;
-    kill_all(leader, |_| {
+    kill_all(leader, relatives, |_| {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             HashSet::new()
@@ -381,7 +392,11 @@ pub fn kill_marked_family(leader: i32, mark: &Mark<'_>) -> io::Result<usize> {
     })
 }
 
-fn kill_all(leader: i32, mut strays: impl FnMut(&[Process]) -> HashSet<i32>) -> io::Result<usize> {
+fn kill_all(
+    leader: i32,
+    look: fn() -> io::Result<Vec<Process>>,
+    mut strays: impl FnMut(&[Process]) -> HashSet<i32>,
+) -> io::Result<usize> {
     if !proc_is_ours() {
         let text = "a family of processes cannot be found without the /proc of this PID namespace: mount it";
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
@@ -390,7 +405,7 @@ fn kill_all(leader: i32, mut strays: impl FnMut(&[Process]) -> HashSet<i32>) -> 
     let mut signalled = 0;
     let mut failure = None;
     for _ in 0..ROUNDS {
-        let all = scan()?;
+        let all = look()?;
         let family = Family::find(&all, leader, &strays(&all));
         let before = seen.len();
         for victim in family.victims {
@@ -468,6 +483,22 @@ fn with_descendants(all: &[Process], mut family: HashSet<i32>, except: &HashSet<
             return family;
         }
     }
+}
+
+/// The caller and all who descend from it, zombies included. If it does not get those that lose their parent, they may be
+/// anywhere, so these are all processes.
+fn relatives() -> io::Result<Vec<Process>> {
+    let us = own_pid();
+    let gets_orphans = || us == 1 || matches!(rustix::process::child_subreaper(), Ok(Some(_)));
+    if !lists_children() || !gets_orphans() {
+        return scan();
+    }
+    Ok([us].into_iter().chain(descendants_by_children(us, MOST)).filter_map(read).collect())
+}
+
+/// Whether the kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
+fn lists_children() -> bool {
+    Path::new("/proc/thread-self/children").exists()
 }
 
 /// All processes that /proc shows.
