@@ -12,7 +12,10 @@ use crate::other_user::{SERVICE, STRANGER, as_user};
 use crate::world::{is_root, ours, with_say};
 
 /// So many messages each of the hostile processes sends, unless `HOSTILE_MESSAGES` says otherwise.
-const MESSAGES: u32 = 3_000;
+const MESSAGES: u32 = 5_000;
+
+/// Between two restarts, so that the hostile have their turn, too.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// One that every user may execute.
 const PYTHON: &str = "/usr/bin/python3";
@@ -125,6 +128,7 @@ fn hostile_messages_on_every_socket_lose_no_request_and_delay_no_command() {
         let output = daemon.verb(["--status", "--pid-file=pid"]);
         assert!(output.status.success(), "{output:?}");
         worst = worst.max(asked.elapsed());
+        std::thread::sleep(PAUSE);
     }
     eprintln!(
         "{} hostile messages in {:.1} s, {restarts} restarts, the slowest --status took {worst:?}",
