@@ -76,6 +76,33 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a regular file that names whom a command is to address. As [`open_to_read`]; and in a directory that others can
+/// write, it must not be one that somebody has given another name.
+///
+/// # Errors
+/// As of [`open_to_read`].
+pub fn open_to_believe(path: &Path) -> io::Result<File> {
+    let (file, directory) = Walk::along(path).open(OFlags::RDONLY, Mode::empty())?;
+    let found = fstat(&file)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return Err(refusal("it is not a regular file".to_owned()));
+    }
+    directory.map_or(Ok(()), |directory| directory.must_have_one_name(&found))?;
+    Ok(file.into())
+}
+
+/// Takes hold of a socket's file that is to be connected to. In a directory that others can write, it must not be one that
+/// somebody has given another name.
+///
+/// # Errors
+/// There is none, or it is reached by somebody else's link.
+pub fn hold_socket(path: &Path) -> io::Result<(OwnedFd, Stat)> {
+    let (file, directory) = Walk::along(path).open(OFlags::PATH, Mode::empty())?;
+    let found = fstat(&file)?;
+    directory.map_or(Ok(()), |directory| directory.must_have_one_name(&found))?;
+    Ok((file, found))
+}
+
 /// Opens a directory, to be read.
 ///
 /// # Errors
@@ -242,14 +269,6 @@ impl Place {
         statat(self.directory.as_fd(), c"", AtFlags::EMPTY_PATH).map(|found| FileIdentity::of_stat(&found))
     }
 
-    /// Refuses a file, found here, that somebody may have put there for us to use.
-    ///
-    /// # Errors
-    /// Why it is not used.
-    pub fn must_not_be_a_trap(&self, found: &Stat) -> io::Result<()> {
-        self.directory.must_not_be_a_trap(found)
-    }
-
     /// Whether this file has the name.
     pub fn has(&self, identity: FileIdentity) -> bool {
         self.look().is_ok_and(|found| FileIdentity::of_stat(&found) == identity)
@@ -333,6 +352,17 @@ impl Directory {
             },
             Err(_) => Access { owner: u32::MAX, by_others: true, by_everybody: true },
         })
+    }
+
+    /// Refuses what somebody may have given another name here.
+    fn must_have_one_name(&self, found: &Stat) -> io::Result<()> {
+        if found.st_nlink > 1 && self.access().by_others {
+            return Err(refusal(
+                "it has another name elsewhere, and its directory can be written by others, so it may be somebody else's"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses a file that somebody may have put there for us to use. The kernel does, too, if fs.protected_regular and

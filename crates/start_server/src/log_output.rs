@@ -170,14 +170,24 @@ impl LogOutput {
     }
 }
 
+/// A description of our own of a file that all append to: workers can change the flags of the one that they have, too,
+/// so that nothing can be written any more. One that is written to at a common offset has to be shared.
+fn own_description(file: &OwnedFd) -> Option<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+    let appends = rustix::fs::fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::APPEND));
+    let reopen = || rustix::fs::open(format!("/proc/self/fd/{}", file.as_raw_fd()), flags, Mode::empty()).ok();
+    if appends { reopen() } else { None }
+}
+
 impl Way {
     fn to(fd: BorrowedFd<'_>) -> Way {
         let Ok(same) = rustix::io::fcntl_dupfd_cloexec(fd, 0) else { return Way::Nowhere };
         match fstat(&same).map(|found| FileType::from_raw_mode(found.st_mode)) {
             Ok(FileType::Socket) => Way::Socket(same),
             Ok(FileType::RegularFile) => {
-                let reach = Reach::of_file(&same);
-                Way::File(same, reach)
+                let file = own_description(&same).unwrap_or(same);
+                let reach = Reach::of_file(&file);
+                Way::File(file, reach)
             }
             Ok(FileType::Fifo | FileType::CharacterDevice) => {
                 let path = format!("/proc/self/fd/{}", same.as_raw_fd());

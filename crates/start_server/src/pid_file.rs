@@ -7,10 +7,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use sys::process_tree;
 
 use crate::errno::{io_reason, reason};
 use crate::file_identity::FileIdentity;
-use crate::files::{Place, is_ours};
+use crate::files::{Place, is_ours, open_to_believe};
 use crate::run_directory::{Lock, NotLocked, RunDirectory, lock_name};
 use crate::superdaemon_process::{has_open, identify};
 
@@ -99,7 +99,7 @@ impl PidFile {
         loop {
             let (file, created) = open(&place).map_err(|errno| cannot_open(path, &errno.into()))?;
             let found = fstat(&file).map_err(|errno| cannot_open(path, &errno.into()))?;
-            must_be_usable(path, &place, &found)?;
+            must_be_usable(path, &found)?;
             let identity = FileIdentity::of_stat(&found);
             match take_lock(path, &file)? {
                 Taken::Ours => {}
@@ -112,6 +112,10 @@ impl PidFile {
                     return Self::beside(path, &place, lock);
                 }
                 Taken::ByAnother(holder) => return Err(in_use(path, live_user(&file, identity, holder).or(holder))),
+            }
+            // Whatever it is: where others can put files, it may be one that matters to somebody.
+            if !created && place.is_open_to_others() {
+                return Self::beside(path, &place, lock);
             }
             // A superdaemon that ended meanwhile has removed the file that we waited for.
             if place.has(identity) {
@@ -208,12 +212,10 @@ impl PidFile {
                 path.display()
             ))
         };
-        // Not to be held up by a pipe of that name.
-        let flags = flag_bits(OFlags::NONBLOCK | OFlags::NOCTTY);
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot_read)?;
+        let file = open_to_believe(path).map_err(cannot_read)?;
         let metadata = file.metadata().map_err(cannot_read)?;
         Ok(Inspection {
-            content: if metadata.is_file() { pid_in(&file).map_err(cannot_read)? } else { Content::Garbage },
+            content: pid_in(&file).map_err(cannot_read)?,
             owner: metadata.uid(),
             mode: metadata.mode() & 0o7777,
             identity: FileIdentity::of(&metadata),
@@ -261,10 +263,7 @@ fn open(place: &Place) -> rustix::io::Result<(File, bool)> {
 }
 
 /// What another user has made can be changed by that user at any time, and so could name any process.
-fn must_be_usable(path: &Path, place: &Place, found: &Stat) -> Result<(), PidFileError> {
-    let refuse = |why: String| {
-        PidFileError(format!("failed to open file:{}: {why}; remove it, or choose another PID file", path.display()))
-    };
+fn must_be_usable(path: &Path, found: &Stat) -> Result<(), PidFileError> {
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(PidFileError(format!(
             "failed to open file:{}: it is not a regular file; choose another PID file",
@@ -273,12 +272,14 @@ fn must_be_usable(path: &Path, place: &Place, found: &Stat) -> Result<(), PidFil
     }
     if !is_ours(found.st_uid) {
         let us = geteuid().as_raw();
-        return Err(refuse(format!(
-            "it belongs to user {}, who could write another process into it, and we are user {us}",
+        return Err(PidFileError(format!(
+            "failed to open file:{}: it belongs to user {}, who could write another process into it, and we are user \
+             {us}; remove it, or choose another PID file",
+            path.display(),
             found.st_uid
         )));
     }
-    place.must_not_be_a_trap(found).map_err(|error| refuse(io_reason(&error)))
+    Ok(())
 }
 
 /// The lock that only our user can take. None if there can be none, for which there is the other one.
@@ -389,10 +390,6 @@ fn pid_in(file: &File) -> io::Result<Content> {
         Some(pid) if digits && pid > 0 => Content::Pid(pid),
         _ => Content::Garbage,
     })
-}
-
-fn flag_bits(flags: OFlags) -> i32 {
-    flags.bits().cast_signed()
 }
 
 fn cannot_open(path: &Path, error: &io::Error) -> PidFileError {

@@ -32,7 +32,8 @@ pub struct Plan<'fd> {
     pub descriptors: Vec<(BorrowedFd<'fd>, RawFd)>,
     /// Signals that the program finds ignored. All others have the default disposition, none is blocked.
     pub ignored_signals: Vec<Signal>,
-    /// Whether it leads a new process group; else it stays in the caller's.
+    /// Whether it leads a new process group; else it stays in the caller's. If it gets another user, it leads a new session
+    /// as well: whoever has the terminal of a session can type on it, and so command who started the session.
     pub own_process_group: bool,
     /// Whom it runs as and what it may do.
     pub privileges: Privileges,
@@ -202,7 +203,7 @@ fn launch(plan: &Plan<'_>, close_range: CloseRange) -> io::Result<Spawned> {
     // The child goes first where both share a processor: what it begins is waited for, what its parent does is not.
     // SAFETY: has no preconditions.
     unsafe { libc::sched_yield() };
-    if plan.own_process_group {
+    if plan.own_process_group && !plan.privileges.is_another_user() {
         // The child does this too: whoever comes first, the group exists when either goes on. The call fails if the
         // child has executed its program or is gone, and then it has been made.
         // SAFETY: takes integers only.
@@ -296,8 +297,7 @@ impl<'plan> Child<'plan> {
 
     /// Returns only if something failed. `status` is changed when the status pipe has to give way to a descriptor.
     fn become_the_program(&mut self, status: &mut RawFd) -> Failure {
-        // SAFETY: takes integers only.
-        if self.own_process_group && unsafe { libc::setpgid(0, 0) } != 0 {
+        if self.own_process_group && self.lead_a_group() != 0 {
             return Failure { stage: Stage::ProcessGroup, errno: errno() };
         }
         // A higher limit makes room for the descriptors, and a new user could not raise it.
@@ -326,6 +326,12 @@ impl<'plan> Child<'plan> {
             return Failure { stage: Stage::Signals, errno: errno() };
         }
         Failure { stage: Stage::Exec, errno: self.execute() }
+    }
+
+    /// Makes a process group, or a session, which has one.
+    fn lead_a_group(&self) -> c_int {
+        // SAFETY: both take integers only, and none of them is a pointer.
+        unsafe { if self.privileges.is_another_user() { libc::setsid().min(0) } else { libc::setpgid(0, 0) } }
     }
 
     fn place_descriptors(&mut self, status: &mut RawFd) -> Result<(), c_int> {

@@ -58,10 +58,16 @@ impl EventLoop {
 
     fn open_notify_socket(&mut self) -> io::Result<NotifySocket> {
         let open = |run: &Result<RunDirectory, String>| match run {
-            Ok(run) => NotifySocket::open(&run.new_name(Kind::Notify)?, self.parts.recipe.user()).map_err(|error| {
-                let path = run.path().display();
-                io::Error::new(error.kind(), format!("failed to make a notify socket in {path}: {}", io_reason(&error)))
-            }),
+            Ok(run) => {
+                let (bound, path) = (run.new_name(Kind::Notify)?, run.new_name(Kind::Notify)?);
+                NotifySocket::open(&bound, &path, self.parts.recipe.user()).map_err(|error| {
+                    let path = run.path().display();
+                    io::Error::new(
+                        error.kind(),
+                        format!("failed to make a notify socket in {path}: {}", io_reason(&error)),
+                    )
+                })
+            }
             Err(why) => Err(io::Error::new(io::ErrorKind::NotFound, no_notify_socket(why))),
         };
         let opened = match open(&self.parts.run_directory) {

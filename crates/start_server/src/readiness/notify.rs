@@ -8,9 +8,10 @@
 //! - Its user comes first: our own, root, the user that the program runs as if that is known, and whoever is found to be a user of the
 //!   generation's family. That is asked of /proc now and then at most, and a stranger is remembered for a second.
 //! - `READY=1` counts from a living process only if it belongs to the generation: see [`Family::origin`]. One that has
-//!   gone already, like a short-lived `systemd-notify`, cannot be asked any more. Its word counts: the socket's name is given
-//!   to this generation alone, cannot be guessed, and stands in no directory that others can list. Only root and the same user could read it in /proc,
-//!   out of the environment of a worker; and they could also make that worker say whatever they like.
+//!   gone already, like a short-lived `systemd-notify`, cannot be asked any more. Its word counts: the socket's name is told
+//!   this generation alone, cannot be guessed, and stands neither in `/proc/net/unix` nor in a directory that others can
+//!   list. Only root and the same user could read it out of the environment of a worker; and they could also make that
+//!   worker say whatever they like.
 //! - So much is heard in a turn, and no more. What is left stays where it is until the next.
 
 use std::fs::{self, Permissions};
@@ -131,7 +132,10 @@ impl NotifySocket {
     ///
     /// # Errors
     /// No descriptors, or the file cannot be made.
-    pub fn open(path: &Path, user: Option<u32>) -> io::Result<Self> {
+    ///
+    /// `bound` is the path that it is bound to, in the same directory. That one is shown to everybody in
+    /// `/proc/net/unix`; the file has another name by the time anybody could send to it, which only the generation is told.
+    pub fn open(bound: &Path, path: &Path, user: Option<u32>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         credentials::ask_for_senders(&socket)?;
@@ -139,13 +143,13 @@ impl NotifySocket {
         if user.is_some() {
             fchmod(&socket, Mode::from_raw_mode(0o600))?;
         }
-        bind(&socket, &SocketAddrUnix::new(path)?)?;
-        let given = match user {
+        bind(&socket, &SocketAddrUnix::new(bound)?)?;
+        let given = fs::rename(bound, path).and_then(|()| match user {
             Some(_) => chown(path, user, None),
             None => fs::set_permissions(path, Permissions::from_mode(0o666)),
-        };
+        });
         if let Err(error) = given {
-            let _ = fs::remove_file(path);
+            let _ = (fs::remove_file(bound), fs::remove_file(path));
             return Err(error);
         }
         Ok(Self::at(socket.into(), Name::File(path.to_owned()), user))
@@ -425,7 +429,7 @@ mod tests {
     fn what_is_sent_is_read() {
         let dir = testkit::TempDir::new();
         let path = dir.path().join("notify");
-        let mut socket = NotifySocket::open(&path, None).unwrap();
+        let mut socket = NotifySocket::open(&path.with_extension("bound"), &path, None).unwrap();
         let mut apart = ApartProcesses::default();
         let mut read = |is_awaited| socket.read(&family(is_awaited), &mut apart, crate::event_loop::now());
         let peer = UnixDatagram::unbound().unwrap();
@@ -446,7 +450,7 @@ mod tests {
         let dir = testkit::TempDir::new();
         let mode = |user, name: &str| {
             let path = dir.path().join(name);
-            let _socket = NotifySocket::open(&path, user).unwrap();
+            let _socket = NotifySocket::open(&path.with_extension("bound"), &path, user).unwrap();
             fs::metadata(path).unwrap().permissions().mode() & 0o777
         };
         assert_eq!((mode(None, "anybody"), mode(Some(geteuid().as_raw()), "known")), (0o666, 0o600));

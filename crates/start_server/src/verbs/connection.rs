@@ -15,9 +15,10 @@ use rustix::process::geteuid;
 use sys::credentials;
 
 use super::deadline::Deadline;
-use super::{Ending, Failure};
+use super::{Ending, Failure, tell};
 use crate::control_address::{self, Address};
 use crate::errno::io_reason;
+use crate::files::hold_socket;
 use crate::trusted_users::{Trusted, TrustedUsers};
 
 /// A connection on which nothing was asked yet.
@@ -68,11 +69,20 @@ impl Connection {
         }
     }
 
-    /// To the superdaemon that listens at this path.
-    pub fn to_path(path: &Path, deadline: Deadline) -> Result<Self, Failure> {
-        let stream = SocketAddrUnix::new(path).map_err(io::Error::from).and_then(|at| connect_to(&at, deadline));
+    /// To the superdaemon that listens at this path; `expected` is its PID, where the command names that as well. No link
+    /// is followed on the way that neither root nor our user has made.
+    pub fn to_path(path: &Path, expected: Option<i32>, deadline: Deadline) -> Result<Self, Failure> {
+        let stream = hold_socket(path).and_then(|(socket, found)| {
+            let through = Path::new("/proc/self/fd").join(socket.as_raw_fd().to_string());
+            match SocketAddrUnix::new(&through).map_err(io::Error::from).and_then(|at| connect_to(&at, deadline)) {
+                // There is no /proc of ours.
+                Err(error) if error.kind() == ErrorKind::NotFound => connect_to(&SocketAddrUnix::new(path)?, deadline),
+                connected => connected,
+            }
+            .map(|stream| (stream, found.st_uid))
+        });
         match stream {
-            Ok(stream) => Self::verified(stream),
+            Ok((stream, owner)) => Self::verified(stream, owner, expected),
             Err(error) => {
                 let ending = match error.kind() {
                     ErrorKind::NotFound | ErrorKind::ConnectionRefused => Ending::NotRunning,
@@ -87,23 +97,38 @@ impl Connection {
         }
     }
 
-    /// Only our own user's superdaemon, or root's, is believed. Root sees to those of all users.
-    fn verified(stream: UnixStream) -> Result<Self, Failure> {
+    /// Only our own user's superdaemon, or root's, is believed. Root sees to those of all users: there the socket's file has
+    /// to be of the user who answers.
+    fn verified(stream: UnixStream, owner: u32, expected: Option<i32>) -> Result<Self, Failure> {
         let peer = credentials::of_peer(&stream).map_err(|error| {
             Failure::new(Ending::Failed, format!("failed to learn who holds the control socket: {}", io_reason(&error)))
         })?;
         let us = geteuid();
-        if us.is_root() || TrustedUsers::of_this_process().trust(peer) == Trusted::Yes {
-            return Ok(Self { stream, pid: peer.pid });
+        let is_trusted = TrustedUsers::of_this_process().trust(peer) == Trusted::Yes;
+        if !is_trusted && !(us.is_root() && peer.uid == owner) {
+            return Err(Failure::new(
+                Ending::Failed,
+                format!(
+                    "the control socket is held by user {}, not by you (user {}) or root; run this as that user",
+                    peer.uid,
+                    us.as_raw()
+                ),
+            ));
         }
-        Err(Failure::new(
-            Ending::Failed,
-            format!(
-                "the control socket is held by user {}, not by you (user {}) or root; run this as that user",
-                peer.uid,
-                us.as_raw()
-            ),
-        ))
+        if let Some(expected) = expected.filter(|expected| *expected != peer.pid) {
+            return Err(Failure::new(
+                Ending::Failed,
+                format!(
+                    "the control socket is held by pid {}, and the superdaemon that was named has pid {expected}; give \
+                     only one of them",
+                    peer.pid
+                ),
+            ));
+        }
+        if !is_trusted {
+            tell(format!("this is a superdaemon of user {} (pid {})", peer.uid, peer.pid));
+        }
+        Ok(Self { stream, pid: peer.pid })
     }
 
     /// Asks, passes every line of progress on, and returns the answer. Shortly before the deadline the request is given

@@ -18,7 +18,14 @@ pub(super) enum Reached {
 /// Finds the superdaemon that is meant.
 pub(super) fn reach(target: &Target, deadline: Deadline) -> Result<Reached, Failure> {
     if let Some(path) = &target.control_socket {
-        return Connection::to_path(path, deadline).map(Reached::Connection);
+        let expected = match (&target.pid_file, target.pid) {
+            // One that was swept away says nothing against the socket.
+            (Some(path), _) if path.try_exists().is_ok_and(|exists| !exists) => None,
+            (Some(path), _) => Some(Superdaemon::by_pid_file(path)?.pid),
+            (None, Some(pid)) => Some(Superdaemon::by_pid(pid)?.pid),
+            (None, None) => None,
+        };
+        return Connection::to_path(path, expected, deadline).map(Reached::Connection);
     }
     let superdaemon = match (&target.pid_file, target.pid) {
         (Some(path), _) => Superdaemon::by_pid_file(path)?,

@@ -162,3 +162,50 @@ fn what_cannot_be_seen_is_said() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said(&output).contains("/proc does not show it (option hidepid)"), "{}", said(&output));
 }
+
+/// What leads from there to a superdaemon of root's was put there by somebody else.
+#[test]
+fn links_of_others_lead_no_command_to_another_superdaemon() {
+    if !is_root("another user's links") {
+        return;
+    }
+    let daemon = ours().option("--control-socket=control").option("--interval=0.1").program(["sleep", "600"]).start();
+    daemon.wait_status_file(|generations| generations == [1]);
+    fs::set_permissions(daemon.dir(), Permissions::from_mode(0o755)).unwrap();
+    let dir = TempDir::new();
+    chown(dir.path(), Some(STRANGER), None).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for name in ["pid", "control"] {
+        assert!(as_user(STRANGER, "ln").arg("-s").arg(daemon.path(name)).arg(at(name)).status().unwrap().success());
+        // As where fs.protected_hardlinks is off.
+        fs::hard_link(daemon.path(name), at(&format!("hard-{name}"))).unwrap();
+    }
+    assert!(as_user(STRANGER, "ln").arg("-s").arg(daemon.dir()).arg(at("way")).status().unwrap().success());
+    for (option, names) in [
+        ("--pid-file", ["pid", "hard-pid", "way/pid"]),
+        ("--control-socket", ["control", "hard-control", "way/control"]),
+    ] {
+        for name in names {
+            for verb in ["--stop", "--restart", "--status"] {
+                let output = run(&[verb, &format!("{option}={}", at(name).display()), "--timeout=5"]);
+                assert!(matches!(output.status.code(), Some(1 | 5)), "{verb} {option}={name}: {output:?}");
+            }
+        }
+    }
+    for name in ["hard-pid", "hard-control"] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    assert!(daemon.is_running());
+    assert!(daemon.verb(["--status", "--pid-file=pid", "--control-socket=control"]).status.success());
+}
+
+/// Who answers has to be who was named.
+#[test]
+fn a_control_socket_of_another_does_not_answer_for_the_process_that_is_named() {
+    let (one, other) = (started(), started());
+    let socket = format!("--control-socket={}", other.control_socket().display());
+    let output = one.verb(["--stop", "--pid-file=pid", &socket]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains(&format!("is held by pid {}", other.pid())), "{}", said(&output));
+    assert!(one.is_running() && other.is_running());
+}

@@ -25,7 +25,10 @@ const HOSTILE: &str = r#"
 import array, os, re, socket, struct, sys
 pid, messages, port, path = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 pattern = re.compile(r"/\S+/%d-[0-9a-f]{16}\.(?:control|notify)" % pid)
-def known(): return pattern.findall(open("/proc/net/unix", errors="replace").read())
+def known():
+    # A worker that has turned tells everybody.
+    told = open(os.path.dirname(path) + "/told").read().split()
+    return pattern.findall(open("/proc/net/unix", errors="replace").read()) + told
 def lingering():
     # Whoever closes it last waits.
     listener = socket.create_server(("127.0.0.1", 0))
@@ -105,7 +108,7 @@ fn hostile_messages_on_every_socket_lose_no_request_and_delay_no_command() {
     ]);
     fs::set_permissions(builder.dir(), fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(builder.dir().join("hostile.py"), HOSTILE).unwrap();
-    let script = format!("./say READY=1; exec {} --record=record", testserver().display());
+    let script = format!("echo $NOTIFY_SOCKET >told; ./say READY=1; exec {} --record=record", testserver().display());
     let as_service = ["setpriv", &format!("--reuid={SERVICE}"), &format!("--regid={SERVICE}"), "--clear-groups"];
     let words = as_service.into_iter().map(str::to_owned).chain(["sh".to_owned(), "-c".to_owned(), script]);
     let daemon = builder.program(words).start();

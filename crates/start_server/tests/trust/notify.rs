@@ -245,3 +245,15 @@ fn the_file_goes_with_its_generation_and_stays_when_the_superdaemon_is_replaced(
     assert!(daemon.stop().success());
     assert!(!fs::exists(&second).unwrap());
 }
+
+/// Everybody reads in `/proc/net/unix` what a socket was bound to.
+#[test]
+fn only_the_generation_is_told_the_name() {
+    let daemon = notified().program(shell(&format!("{OBEY} exec $SERVER"))).start();
+    let name = socket_of(&daemon, 1);
+    assert!(fs::exists(&name).unwrap());
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    assert!(!table.contains(name.to_string().as_str()), "{name}");
+    have_it_do(&daemon, 1, "./say READY=1");
+    daemon.wait_line(SAID_SO);
+}

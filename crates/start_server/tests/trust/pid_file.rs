@@ -118,3 +118,24 @@ fn in_a_directory_of_the_service_only_our_own_file_is_removed() {
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
     assert!(fs::symlink_metadata(&pid).unwrap().is_symlink());
 }
+
+/// A file of root's that whoever owns the directory has put there, or given that name, is not written to.
+#[test]
+fn in_a_directory_of_others_a_file_that_is_there_is_replaced_and_not_written_to() {
+    if !is_root("another user's directory") {
+        return;
+    }
+    let builder = builder();
+    let (pid, precious) = (builder.dir().join("pid"), builder.dir().join("precious"));
+    fs::write(&precious, "precious\n").unwrap();
+    fs::set_permissions(&precious, Permissions::from_mode(0o600)).unwrap();
+    fs::hard_link(&precious, &pid).unwrap();
+    chown(builder.dir(), Some(SERVICE), None).unwrap();
+    let mut daemon = builder.start();
+    daemon.wait_status_file(|generations| generations == [1]);
+    assert!(daemon.verb(["--status", "--pid-file=pid"]).status.success());
+    assert!(daemon.stop().success());
+    assert!(!pid.exists());
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious\n");
+    assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o7777, 0o600);
+}

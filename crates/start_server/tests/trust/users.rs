@@ -226,3 +226,34 @@ fn an_upgrade_can_change_the_user_of_the_next_generation() {
     daemon.wait_status_file(|generations| generations == [2]);
     assert_eq!(daemon.workers().into_iter().map(owner).collect::<Vec<_>>(), [64_002]);
 }
+
+/// Whoever is in the session of a terminal can type on it, and so command whoever has started the session.
+#[test]
+fn a_worker_of_another_user_is_in_a_session_of_its_own() {
+    if !is_root("another user") {
+        return;
+    }
+    let user = format!("--user={SERVICE}");
+    let daemon = ours()
+        .options([&user, &format!("--group={SERVICE}"), "--ready=exec:true", "--interval=0.1"])
+        .program(["sleep", "600"])
+        .start();
+    daemon.wait_line("is ready after");
+    let (_, worker) = daemon.wait_status_file(|generations| generations == [1])[0];
+    let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // Group and session, see proc_pid_stat(5).
+    assert_eq!((fields[2], fields[3]), (worker.to_string().as_str(), worker.to_string().as_str()), "{stat}");
+}
+
+/// All write to one log, and each can change the flags of what it has open.
+#[test]
+fn a_worker_does_not_silence_the_log() {
+    let script = "import fcntl, os, time; fcntl.fcntl(2, fcntl.F_SETFL, os.O_APPEND | os.O_DIRECT); time.sleep(600)";
+    let daemon =
+        ours().options(["--log-file=log", "--interval=0.3"]).log("log").program(["python3", "-c", script]).start();
+    daemon.wait_line("is ready after");
+    daemon.hup();
+    daemon.wait_line("received HUP, spawning a new worker");
+    daemon.wait_line("generation 2 (pid");
+}

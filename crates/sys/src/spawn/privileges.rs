@@ -31,6 +31,11 @@ pub(super) type Failed = (Stage, Errno);
 /// The two steps run in the child, which has one thread and may not allocate: each is the system call itself, without
 /// what C libraries do to have all threads of a process take part.
 impl Privileges {
+    /// Whether the process does not stay who its parent is.
+    pub(super) fn is_another_user(&self) -> bool {
+        self.user.is_some() || self.group.is_some()
+    }
+
     /// What the descriptors depend on, and what a new user could not do any more.
     pub(super) fn limit(&self) -> Result<(), Failed> {
         for (resource, limit) in &self.limits {
