@@ -43,6 +43,12 @@ pub enum SharedOption {
     Reuse,
     /// `SO_RCVBUF` of datagrams: most find no room.
     ReceiveBuffer,
+    /// `SO_SNDBUF` of datagrams: large ones find no room.
+    SendBuffer,
+    /// `IPV6_DONTFRAG`: large datagrams are not sent.
+    DontFragment,
+    /// `TCP_CORK`: what is sent waits to be more; accepted connections inherit it.
+    TcpCork,
     /// `SO_PASSRIGHTS`: peers cannot pass descriptors.
     NoRights,
     /// `SO_LINGER`: what a close finds unsent is lost; accepted connections inherit it.
@@ -149,6 +155,9 @@ impl SharedOption {
             Self::Encapsulation => entry(UDP, number::UDP_ENCAP, is_set, ZERO),
             Self::Reuse => entry(SOCKET, libc::SO_REUSEADDR, is_set, ZERO),
             Self::ReceiveBuffer => entry(SOCKET, libc::SO_RCVBUF, |value| int(value) < SMALL_BUFFER, USUAL_BUFFER),
+            Self::SendBuffer => entry(SOCKET, libc::SO_SNDBUF, |value| int(value) < SMALL_BUFFER, USUAL_BUFFER),
+            Self::DontFragment => entry(IPV6, libc::IPV6_DONTFRAG, is_set, ZERO),
+            Self::TcpCork => entry(TCP, libc::TCP_CORK, is_set, ZERO),
             Self::NoRights => entry(SOCKET, number::SO_PASSRIGHTS, |value| int(value) == 0, ONE),
             Self::Linger => entry(SOCKET, libc::SO_LINGER, |value| int(value) != 0, &[0; 8]),
             Self::ReceiveTimeout => entry(SOCKET, libc::SO_RCVTIMEO, is_set, &[0; size_of::<libc::timeval>()]),
@@ -215,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [SharedOption; 23] = [
+    const ALL: [SharedOption; 26] = [
         SharedOption::Device,
         SharedOption::Filter,
         SharedOption::DontRoute,
@@ -232,6 +241,9 @@ mod tests {
         SharedOption::Encapsulation,
         SharedOption::Reuse,
         SharedOption::ReceiveBuffer,
+        SharedOption::SendBuffer,
+        SharedOption::DontFragment,
+        SharedOption::TcpCork,
         SharedOption::NoRights,
         SharedOption::Linger,
         SharedOption::ReceiveTimeout,
@@ -243,7 +255,7 @@ mod tests {
 
     /// The standard library has a listener of TCP reuse its address, which is right there.
     fn harmful(socket: impl AsFd, is_tcp: bool) -> Vec<SharedOption> {
-        let of_datagrams = [SharedOption::Reuse, SharedOption::ReceiveBuffer];
+        let of_datagrams = [SharedOption::Reuse, SharedOption::ReceiveBuffer, SharedOption::SendBuffer];
         let asked = ALL.into_iter().filter(|option| !is_tcp || !of_datagrams.contains(option));
         asked.filter(|option| option.does_harm(socket.as_fd())).collect()
     }
@@ -281,6 +293,7 @@ mod tests {
         restores(&v4, SharedOption::LowWater, &int(5000));
         restores(&v4, SharedOption::Pacing, ONE);
         restores(&v4, SharedOption::Ttl, ONE);
+        restores(&v4, SharedOption::TcpCork, ONE);
         restores(&v6, SharedOption::Hops, ONE);
         restores(&v6, SharedOption::MinHops, &int(255));
         // `struct ipv6_rt_hdr` of type 4 with two addresses.
@@ -296,6 +309,7 @@ mod tests {
         restores(&v4, SharedOption::OutDevice, &1i32.to_be_bytes());
         restores(&v6, SharedOption::OutDevice6, &1i32.to_be_bytes());
         restores(&v6, SharedOption::NoSum, ONE);
+        restores(&v6, SharedOption::DontFragment, ONE);
         let unix = UnixDatagram::unbound().unwrap();
         restores(&unix, SharedOption::ReceiveTimeout, &moment);
     }

@@ -45,9 +45,14 @@ pub struct Facts {
 const INTERNET: [SharedOption; 3] = [SharedOption::Device, SharedOption::Filter, SharedOption::DontRoute];
 const V4: [SharedOption; 2] = [SharedOption::Ttl, SharedOption::MinTtl];
 const V6: [SharedOption; 3] = [SharedOption::Hops, SharedOption::MinHops, SharedOption::RoutingHeader];
-const TCP: [SharedOption; 2] = [SharedOption::LowWater, SharedOption::Pacing];
-const UDP: [SharedOption; 4] =
-    [SharedOption::Cork, SharedOption::Encapsulation, SharedOption::Reuse, SharedOption::ReceiveBuffer];
+const TCP: [SharedOption; 3] = [SharedOption::LowWater, SharedOption::Pacing, SharedOption::TcpCork];
+const UDP: [SharedOption; 5] = [
+    SharedOption::Cork,
+    SharedOption::Encapsulation,
+    SharedOption::Reuse,
+    SharedOption::ReceiveBuffer,
+    SharedOption::SendBuffer,
+];
 const UNIX_DATAGRAM: [SharedOption; 1] = [SharedOption::Filter];
 
 /// What servers set for themselves.
@@ -78,7 +83,14 @@ pub fn options(facts: Facts, moment: Moment) -> impl Iterator<Item = SharedOptio
             when(is_internet && is_v6, &V6),
             when(kind == Kind::Tcp, &TCP),
             when(kind == Kind::Udp, &UDP),
-            when(kind == Kind::Udp, if is_v6 { &[SharedOption::OutDevice6] } else { &[SharedOption::OutDevice] }),
+            when(
+                kind == Kind::Udp,
+                if is_v6 {
+                    &[SharedOption::OutDevice6, SharedOption::DontFragment]
+                } else {
+                    &[SharedOption::OutDevice]
+                },
+            ),
             when(kind == Kind::UnixDatagram, &UNIX_DATAGRAM),
         ],
     };
@@ -122,6 +134,9 @@ pub fn deed(option: SharedOption, listener: &str) -> String {
         SharedOption::Encapsulation => what("UDP_ENCAP"),
         SharedOption::Reuse => what("SO_REUSEADDR"),
         SharedOption::ReceiveBuffer => what("a small SO_RCVBUF"),
+        SharedOption::SendBuffer => what("a small SO_SNDBUF"),
+        SharedOption::DontFragment => what("IPV6_DONTFRAG"),
+        SharedOption::TcpCork => what("TCP_CORK"),
         SharedOption::NoRights => what("SO_PASSRIGHTS"),
         SharedOption::Linger => what("SO_LINGER"),
         SharedOption::ReceiveTimeout => what("SO_RCVTIMEO"),
