@@ -155,7 +155,8 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, &'static str> {
 /// What was expected, in words.
 pub fn parse_account(text: &str) -> Result<Account, &'static str> {
     match text.parse() {
-        _ if text.is_empty() => Err("name or number expected"),
+        // What parses is not always what somebody would type: `+5`.
+        _ if text.is_empty() || text.starts_with('+') => Err("name or number expected"),
         // The highest one means "leave it" to chown(2).
         Ok(u32::MAX) => Err("name or number expected"),
         Ok(id) => Ok(Account::Id(id)),

@@ -150,8 +150,9 @@ fn describe(pid: i32, unknown: &Unknown) -> String {
             geteuid().as_raw()
         ),
         Unknown::Blocking { user } => format!(
-            "what that process of user {user} is cannot be seen, since whoever looks into it has to wait: it executes a \
-             program, or has a file on a file system that does not answer; end it or that file system, or try again"
+            "what that process of user {user} is cannot be seen, since whoever looks into it has to wait, as it executes \
+             a program or has a file on a file system that does not answer; or this command lacks descriptors (ulimit -n) or \
+             processes (ulimit -u) to look with. Try again, or end that process"
         ),
         Unknown::Hidden => format!(
             "pid {pid} is a process, but /proc does not show it (option hidepid); run this as its user or root, or mount \
