@@ -105,7 +105,8 @@ impl Connection {
         })?;
         let us = geteuid();
         let is_trusted = TrustedUsers::of_this_process().trust(peer) == Trusted::Yes;
-        if !is_trusted && !(us.is_root() && peer.uid == owner) {
+        let is_users_own = us.is_root() && peer.uid == owner;
+        if !(is_trusted || is_users_own) {
             return Err(Failure::new(
                 Ending::Failed,
                 format!(
