@@ -53,6 +53,8 @@ const UDP: [SharedOption; 5] = [
     SharedOption::ReceiveBuffer,
     SharedOption::SendBuffer,
 ];
+const UDP_V4: [SharedOption; 1] = [SharedOption::OutDevice];
+const UDP_V6: [SharedOption; 2] = [SharedOption::OutDevice6, SharedOption::DontFragment];
 const UNIX_DATAGRAM: [SharedOption; 1] = [SharedOption::Filter];
 
 /// What servers set for themselves.
@@ -83,14 +85,7 @@ pub fn options(facts: Facts, moment: Moment) -> impl Iterator<Item = SharedOptio
             when(is_internet && is_v6, &V6),
             when(kind == Kind::Tcp, &TCP),
             when(kind == Kind::Udp, &UDP),
-            when(
-                kind == Kind::Udp,
-                if is_v6 {
-                    &[SharedOption::OutDevice6, SharedOption::DontFragment]
-                } else {
-                    &[SharedOption::OutDevice]
-                },
-            ),
+            when(kind == Kind::Udp, if is_v6 { &UDP_V6 } else { &UDP_V4 }),
             when(kind == Kind::UnixDatagram, &UNIX_DATAGRAM),
         ],
     };
@@ -164,10 +159,10 @@ mod tests {
     #[test]
     fn each_kind_is_asked_for_what_it_has() {
         for (kind, is_v6, most) in [
-            (Kind::Tcp, false, 7),
-            (Kind::Tcp, true, 8),
-            (Kind::Udp, false, 10),
-            (Kind::Udp, true, 11),
+            (Kind::Tcp, false, 8),
+            (Kind::Tcp, true, 9),
+            (Kind::Udp, false, 11),
+            (Kind::Udp, true, 13),
             (Kind::Unix, false, 0),
             (Kind::UnixDatagram, false, 1),
         ] {
