@@ -109,13 +109,19 @@ impl PidFile {
                         None => "a process that cannot be seen from here".to_owned(),
                     };
                     report(format!("{who} holds the lock of {}; another file takes its place", path.display()));
-                    return Self::beside(path, &place, lock);
+                    let made = make_beside(&place).map_err(|errno| cannot_open(path, &errno.into()))?;
+                    return Ok(Self::to_replace(path, made, lock));
                 }
                 Taken::ByAnother(holder) => return Err(in_use(path, live_user(&file, identity, holder).or(holder))),
             }
             // Whatever it is: where others can put files, it may be one that matters to somebody.
             if !created && place.is_open_to_others() {
-                return Self::beside(path, &place, lock);
+                match make_beside(&place) {
+                    Ok(made) => return Ok(Self::to_replace(path, made, lock)),
+                    // Where we may not put files ourselves, one that was made for us has to do.
+                    Err(_) if found.st_nlink == 1 && !matches!(pid_in(&file), Ok(Content::Garbage) | Err(_)) => {}
+                    Err(errno) => return Err(cannot_open(path, &errno.into())),
+                }
             }
             // A superdaemon that ended meanwhile has removed the file that we waited for.
             if place.has(identity) {
@@ -129,20 +135,8 @@ impl PidFile {
     }
 
     /// A new file that is to replace the one at this path.
-    fn beside(path: &Path, place: &Place, lock: Option<Lock>) -> Result<Self, PidFileError> {
-        let mut name = place.name().to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let beside = place.beside(name);
-        let create = || beside.open(FLAGS | OFlags::CREATE | OFlags::EXCL, MODE);
-        let created = create().or_else(|_| {
-            // Only a superdaemon that was killed can have left one of this name.
-            beside.remove().and_then(|()| create())
-        });
-        let made = created.and_then(|file| fchmod(&file, MODE).map(|()| file));
-        let file = made.map_err(|errno| cannot_open(path, &errno.into()))?;
-        // Nobody knows it yet.
-        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Self { path: path.to_owned(), file: file.into(), beside: Some(beside), ours: true, lock })
+    fn to_replace(path: &Path, (file, beside): (File, Place), lock: Option<Lock>) -> Self {
+        Self { path: path.to_owned(), file, beside: Some(beside), ours: true, lock }
     }
 
     /// The file at this path as the image before this one had it: locked and written. That image may have been of a
@@ -260,6 +254,22 @@ fn open(place: &Place) -> rustix::io::Result<(File, bool)> {
             other => return Ok((other?.into(), false)),
         }
     }
+}
+
+/// A new file in the same directory, locked, and its place.
+fn make_beside(place: &Place) -> rustix::io::Result<(File, Place)> {
+    let mut name = place.name().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let beside = place.beside(name);
+    let create = || beside.open(FLAGS | OFlags::CREATE | OFlags::EXCL, MODE);
+    let file = create().or_else(|_| {
+        // Only a superdaemon that was killed can have left one of this name.
+        beside.remove().and_then(|()| create())
+    })?;
+    fchmod(&file, MODE)?;
+    // Nobody knows it yet.
+    let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    Ok((file.into(), beside))
 }
 
 /// What another user has made can be changed by that user at any time, and so could name any process.

@@ -118,11 +118,7 @@ pub fn read(pid: i32) -> Option<Process> {
 /// When a process was started, in clock ticks since boot, see proc_pid_stat(5). With the PID this tells it from every
 /// other process. Whoever asks may have to wait for it: see the top of this file.
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses, and may itself hold spaces and parentheses. The one after
-    // it is the third; this one is the 22nd.
-    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
-    number(stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ').nth(19)?)
+    stat_field(pid, 22)
 }
 
 /// All living descendants of `root`, without `root` itself, parents before their children. Processes whose parent
@@ -168,11 +164,16 @@ fn descendants_by_children(root: i32, most: usize) -> Vec<i32> {
 /// Something that tells one program that a process executes from the next: where its stack begins, which is chosen anew
 /// at each exec, see proc_pid_stat(5). `None` if it is gone or may not be looked into.
 pub fn image(pid: i32) -> Option<u64> {
+    stat_field(pid, 28).filter(|start| *start != 0)
+}
+
+/// A number in `/proc/PID/stat`, counted as in proc_pid_stat(5).
+fn stat_field(pid: i32, field: usize) -> Option<u64> {
+    const FIRST_AFTER_NAME: usize = 3;
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses, and may itself hold spaces and parentheses.
     let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
-    // The field after the name is the third; this one is the 28th.
-    let start = number(stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ').nth(25)?)?;
-    (start != 0).then_some(start)
+    number(stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ').nth(field.checked_sub(FIRST_AFTER_NAME)?)?)
 }
 
 /// What a process is called, see proc_pid_comm(5): at most 15 bytes, of the process's own choice; `None` if it is gone.

@@ -139,3 +139,28 @@ fn in_a_directory_of_others_a_file_that_is_there_is_replaced_and_not_written_to(
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious\n");
     assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o7777, 0o600);
 }
+
+/// Who may not put files there had one made.
+#[test]
+fn where_it_may_not_make_files_it_uses_the_one_that_was_made_for_it() {
+    if !is_root("another user's superdaemon") {
+        return;
+    }
+    let dir = testkit::TempDir::new();
+    let program = crate::other_user::copy_for_all(dir.path());
+    let shared = dir.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    chown(&shared, Some(STRANGER), None).unwrap();
+    let pid = shared.join("pid");
+    fs::write(&pid, "").unwrap();
+    chown(&pid, Some(SERVICE), None).unwrap();
+    let as_service = [&format!("--reuid={SERVICE}"), &format!("--regid={SERVICE}"), "--clear-groups"];
+    let builder = Daemon::new("setpriv")
+        .options(as_service)
+        .options([program.as_os_str(), format!("--pid-file={}", pid.display()).as_ref()])
+        .option("--interval=0.1");
+    fs::set_permissions(builder.dir(), Permissions::from_mode(0o777)).unwrap();
+    let daemon = builder.program(["sleep", "600"]).start();
+    daemon.wait_line("is ready after");
+    assert_eq!(fs::read_to_string(&pid).unwrap(), format!("{}\n", daemon.pid()));
+}
